@@ -1,0 +1,1 @@
+"""Noise schedule, samplers and guidance: arithmetic on tensors, knows no model."""

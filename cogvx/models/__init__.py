@@ -1,0 +1,1 @@
+"""Neural networks: modules only, no files and no devices."""

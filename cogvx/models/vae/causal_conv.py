@@ -1,0 +1,32 @@
+"""3D convolution that sees the past only; its cache is a value in, a value out."""
+
+import torch
+from torch import Tensor, nn
+
+
+class CausalConv3d(nn.Module):
+    """Convolution over (t h w) whose output frame depends on this frame and earlier ones.
+
+    Space is padded with zeros on both sides. Time is padded at the front only: with the frames that the caller kept from
+    the chunk before, or, at the start of a clip, with copies of the first frame.
+
+    Source: CogVideoX paper (arXiv 2408.06072), "3D Causal VAE".
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.num_past = kernel_size - 1
+        pad = kernel_size // 2
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, padding=(0, pad, pad))
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the convolved chunk and the frames that the next chunk needs.
+
+        Args:
+            x: (b c t h w).
+            past: (b c k-1 h w), the second value of the call on the chunk before; None at the start of a clip.
+        """
+        if past is None:
+            past = x[:, :, :1].expand(-1, -1, self.num_past, -1, -1)
+        padded = torch.cat([past, x], dim=2) if self.num_past else x
+        return self.conv(padded), padded[:, :, padded.shape[2] - self.num_past :]
