@@ -58,9 +58,7 @@ class Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(
-        self, tokens: Tensor, rope: tuple[Tensor, Tensor] | None, text_length: int, backend: Backend
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, rope: tuple[Tensor, Tensor] | None, text_length: int, backend: Backend) -> Tensor:
         """Map (b l d) to (b l d)."""
         q, k, v = (
             rearrange(proj(tokens), "b l (n e) -> b n l e", n=self.num_heads)
@@ -68,9 +66,7 @@ class Attention(nn.Module):
         )
         q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
         if rope is not None:
-            q, k = (
-                torch.cat([x[:, :, :text_length], apply_rope(x[:, :, text_length:], rope)], dim=2) for x in (q, k)
-            )
+            q, k = (torch.cat([x[:, :, :text_length], apply_rope(x[:, :, text_length:], rope)], dim=2) for x in (q, k))
         return self.to_out[0](rearrange(attend(q, k, v, backend=backend), "b n l e -> b l (n e)"))
 
 

@@ -100,7 +100,9 @@ class TransformerConfig:
                 raise InputError(f"transformer config: unknown key {key!r}")
         made = cls(**known)
         if made.ofs_size is not None and made.ofs_size != made.time_size:
-            raise InputError(f"transformer config: ofs_embed_dim={made.ofs_size} must equal time_embed_dim={made.time_size}")
+            raise InputError(
+                f"transformer config: ofs_embed_dim={made.ofs_size} must equal time_embed_dim={made.time_size}"
+            )
         if made.head_dim % 8:
             raise InputError(f"transformer config: attention_head_dim={made.head_dim} is not a multiple of 8")
         return made

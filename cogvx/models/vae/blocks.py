@@ -47,7 +47,9 @@ def resize_nearest(z: Tensor, x: Tensor) -> Tensor:
 class ResBlock(nn.Module):
     """Two causal convolutions around a residual path; norms look at the latents when there are any."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_groups: int, latent_channels: int | None = None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, num_groups: int, latent_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.norm1 = _norm(in_channels, num_groups, latent_channels)
         self.norm2 = _norm(out_channels, num_groups, latent_channels)
@@ -117,7 +119,14 @@ class UpBlock(ResStack):
     """Residual blocks, then twice the size and, where asked, twice the frames."""
 
     def __init__(
-        self, channels: tuple[int, int], num_blocks: int, num_groups: int, latent_channels: int, *, grow: bool, grow_time: bool
+        self,
+        channels: tuple[int, int],
+        num_blocks: int,
+        num_groups: int,
+        latent_channels: int,
+        *,
+        grow: bool,
+        grow_time: bool,
     ) -> None:
         super().__init__(*channels, num_blocks, num_groups, latent_channels)
         self.upsamplers = nn.ModuleList([Upsample(channels[1], grow_time)] if grow else [])
@@ -144,7 +153,9 @@ class Downsample(nn.Module):
             odd = x.shape[2] % 2
             parts = [x[:, :, :odd]] if odd else []
             if x.shape[2] > 1:
-                parts.append(F.avg_pool3d(x[:, :, odd:], kernel_size=(2, 1, 1)))
+                # Over (t, h*w): the 3D pooling has no half precision on the CPU.
+                pooled = F.avg_pool2d(rearrange(x[:, :, odd:], "b c t h w -> b c t (h w)"), kernel_size=(2, 1))
+                parts.append(rearrange(pooled, "b c t (h w) -> b c t h w", h=x.shape[3]))
             x = torch.cat(parts, dim=2)
         return _per_frame(self.conv, F.pad(x, (0, 1, 0, 1)))
 

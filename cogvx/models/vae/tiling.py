@@ -36,7 +36,12 @@ class Tiling:
 
 
 def run_tiled(
-    function: Callable[[Tensor], Tensor], x: Tensor, *, tile: tuple[int, int], output_tile: tuple[int, int], tiling: Tiling
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    tile: tuple[int, int],
+    output_tile: tuple[int, int],
+    tiling: Tiling,
 ) -> Tensor:
     """Apply a function to overlapping tiles and join the results.
 

@@ -1,0 +1,1 @@
+"""Checkpoints in every layout of the field."""
