@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Parts of the names of weights that are embeddings, first or last projections, or modulations.
+_OUTER = {"shared", "relative_attention_bias", "patch_embed", "proj_out", "conv_in", "conv_out", "linear", "time_embedding"}
 # Coefficients of the quintic iteration that pushes singular values towards 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -34,29 +36,36 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
-        """Update every weight that has a gradient."""
+        """Update every weight that has a gradient; weights of one shape are orthogonalised together."""
         for group in self.param_groups:
+            shapes: dict[tuple[int, int], list[Tensor]] = {}
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(mean, group["momentum"])
-                update = orthogonalise(ahead.flatten(1)).view_as(weight)
-                scale = 0.2 * math.sqrt(max(weight.shape[0], weight[0].numel()))
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+                if weight.grad is not None:
+                    shapes.setdefault((weight.shape[0], weight[0].numel()), []).append(weight)
+            for (rows, columns), weights in shapes.items():
+                scale = 0.2 * math.sqrt(max(rows, columns))
+                updates = orthogonalise(torch.stack([self._ahead(weight, group["momentum"]) for weight in weights]))
+                for weight, update in zip(weights, updates, strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
+
+    def _ahead(self, weight: Tensor, momentum: float) -> Tensor:
+        """Move the mean of a weight's gradients and return a look ahead as a matrix (Nesterov)."""
+        mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
+        mean.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(mean, momentum).flatten(1)
 
 
-def orthogonalise(matrix: Tensor, *, num_iterations: int = 5) -> Tensor:
-    """Return a matrix (m n) with the singular vectors of the given one and singular values near 1, float32."""
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = (matrix if wide else matrix.T).bfloat16()
-    x = x / (x.norm() + 1e-7)
+def orthogonalise(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
+    """Return matrices (b m n) with the singular vectors of the given ones and singular values near 1, float32."""
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = (matrices if wide else matrices.mT).bfloat16()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = _QUINTIC
     for _ in range(num_iterations):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.T).float()
+    return (x if wide else x.mT).float()
 
 
 def make_optimizers(
@@ -65,8 +74,8 @@ def make_optimizers(
     """Return Muon for the weights of hidden layers and AdamW for everything else.
 
     Args:
-        module: What to train; first and last projections go to AdamW by their names (`conv_in`, `conv_out`, `proj`,
-            `proj_out`, `text_proj`), as do embeddings, norms and biases.
+        module: What to train; embeddings, first and last projections, modulations, norms and biases go to
+            AdamW.
         lr: Learning rate of both.
         betas: Decay of AdamW's means.
         weight_decay: Weight decay of both; norms and biases have none.

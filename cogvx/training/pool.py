@@ -2,14 +2,14 @@
 
 import json
 import multiprocessing
-import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cogvx.data.storyboard import StoryboardOptions, captions, render, sample_spec
+from cogvx.data.storyboard import StoryboardOptions, captions, plain_caption, render, rng_of, sample_spec
+
+_PLAIN_SHARE = 0.25  # of the short captions that have the wording people type first
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,9 @@ def make_pool(
 
 def _render(job: tuple[int, int, int, int, int, StoryboardOptions]) -> tuple[np.ndarray, dict[str, str]]:
     seed, index, num_frames, height, width, options = job
-    rng = random.Random(f"{seed}/{index}")
+    rng = rng_of(seed, index)
     spec = sample_spec(rng, options)
-    return render(spec, num_frames=num_frames, height=height, width=width, fps=8.0), captions(spec, rng)
-
-
-def shuffled(count: int, batch_size: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield indices (batch_size,) for ever, each epoch in a new order."""
-    while True:
-        order = rng.permutation(count)
-        for start in range(0, count - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
+    texts = captions(spec, rng)
+    if rng.random() < _PLAIN_SHARE:
+        texts["short"] = plain_caption(spec)
+    return render(spec, num_frames=num_frames, height=height, width=width, fps=8.0), texts
