@@ -30,7 +30,11 @@ class _Conv3d(torch.autograd.Function):
 
         by_input = gradients(x, weight, [True, False, False])[0] if ctx.needs_input_grad[0] else None
         parts = [
-            gradients(x[:, c : c + _SAFE_CHANNELS].contiguous(), weight[:, c : c + _SAFE_CHANNELS].contiguous(), [False, True, False])[1]
+            gradients(
+                x[:, c : c + _SAFE_CHANNELS].contiguous(),
+                weight[:, c : c + _SAFE_CHANNELS].contiguous(),
+                [False, True, False],
+            )[1]
             for c in range(0, weight.shape[1], _SAFE_CHANNELS)
         ]
         return by_input, torch.cat(parts, dim=1), grad.sum(dim=(0, 2, 3, 4), dtype=torch.float32).to(grad.dtype), None

@@ -160,7 +160,9 @@ class Run:
         weights = self._mean_weights("dit")
         text_encoder.encoder.load_state_dict(weights["text_encoder"])
         transformer.load_state_dict(widen_input(weights["transformer"], transformer))
-        recipe = DiTRecipe(num_steps=self.sizes.i2v_steps, batch_size=self.sizes.batch_size, lr=5e-4, ema_decay=0.99, seed=1)
+        recipe = DiTRecipe(
+            num_steps=self.sizes.i2v_steps, batch_size=self.sizes.batch_size, lr=5e-4, ema_decay=0.99, seed=1
+        )
         self._train("i2v", transformer, text_encoder, recipe, train_text=False)
 
     def export(self) -> None:
@@ -219,9 +221,7 @@ class Run:
         images = tensors["images"] if stage == "i2v" else None
         data = Encoded(tensors["latents"], tensors["short"], tensors["dense"], tensors["empty"], images)
         state = self.folder / f"{stage}.state.safetensors"
-        train_dit(
-            transformer, text, Schedule(), data, recipe, train_text=train_text, state=state, log=self._log(stage)
-        )
+        train_dit(transformer, text, Schedule(), data, recipe, train_text=train_text, state=state, log=self._log(stage))
 
     def _new_vae(self, factor: float) -> CausalVAE:
         torch.manual_seed(0)
@@ -254,7 +254,9 @@ class Run:
     def _log(self, stage: str) -> Any:
         def write(record: dict[str, float]) -> None:
             with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"stage": stage, **{key: round(value, 5) for key, value in record.items()}}) + "\n")
+                file.write(
+                    json.dumps({"stage": stage, **{key: round(value, 5) for key, value in record.items()}}) + "\n"
+                )
 
         return write
 

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 # Parts of the names of weights that are embeddings, first or last projections, or modulations.
-_OUTER = {"shared", "relative_attention_bias", "patch_embed", "proj_out", "conv_in", "conv_out", "linear", "time_embedding"}
+_OUTER = {
+    "shared",
+    "relative_attention_bias",
+    "patch_embed",
+    "proj_out",
+    "conv_in",
+    "conv_out",
+    "linear",
+    "time_embedding",
+}
 # Coefficients of the quintic iteration that pushes singular values towards 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 

@@ -64,7 +64,9 @@ def test_both_samplers_find_a_known_clip(noise, steps):
     denoise = perfect(x0, schedule)
     assert torch.allclose(last(sample_ddim(denoise, noise, schedule, num_steps=steps)), x0, atol=1e-5)
     generator = torch.Generator().manual_seed(0)
-    assert torch.allclose(last(sample_dpm(denoise, noise, schedule, num_steps=steps, generator=generator)), x0, atol=1e-5)
+    assert torch.allclose(
+        last(sample_dpm(denoise, noise, schedule, num_steps=steps, generator=generator)), x0, atol=1e-5
+    )
 
 
 def test_strength_takes_the_last_share_of_the_steps():

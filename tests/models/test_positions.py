@@ -15,7 +15,15 @@ def test_time_sinusoid_has_cosines_first():
 def test_fixed_table_of_2b():
     table = sincos_table(1920, (2, 30, 45), spatial_scale=1.875, temporal_scale=1.0)
     token = table[1 * 30 * 45 + 2 * 45 + 3]
-    expected = {0: 0.841471, 239: 0.000104, 240: 0.540302, 480: 0.999574, 840: -0.029200, 1200: 0.875595, 1560: 0.483046}
+    expected = {
+        0: 0.841471,
+        239: 0.000104,
+        240: 0.540302,
+        480: 0.999574,
+        840: -0.029200,
+        1200: 0.875595,
+        1560: 0.483046,
+    }
     assert {i: token[i].item() for i in expected} == pytest.approx(expected, abs=1e-5)
 
 
@@ -37,7 +45,10 @@ def test_rotation_depends_on_the_distance_only():
     cos, sin = rope_table(64, 6, torch.tensor([0.0]), torch.tensor([0.0]))
 
     def score(i, j):
-        return (apply_rope(q[None], (cos[i : i + 1], sin[i : i + 1])) * apply_rope(k[None], (cos[j : j + 1], sin[j : j + 1]))).sum()
+        return (
+            apply_rope(q[None], (cos[i : i + 1], sin[i : i + 1]))
+            * apply_rope(k[None], (cos[j : j + 1], sin[j : j + 1]))
+        ).sum()
 
     assert torch.allclose(score(1, 3), score(2, 4), atol=1e-5)
     assert not torch.allclose(score(1, 3), score(1, 4), atol=1e-3)
