@@ -11,9 +11,9 @@ DynamicGuidance = Literal["off", "official", "smooth"]
 def guidance_scale_at(mode: DynamicGuidance, scale: float, *, timestep: int, step: int, num_steps: int) -> float:
     """Return the guidance scale of one step.
 
-    "official" is what diffusers and SAT compute: their formula wants the share of steps done and is handed the diffusion
-    time 0...999 instead, so that the scale jumps between 1 and 1 + scale. "smooth" is the formula as meant: it rises from
-    1 to 1 + scale.
+    "official" is what diffusers and SAT compute: their formula wants the share of steps done and is handed the
+    diffusion time 0...999 instead, so that the scale jumps between 1 and 1 + scale. "smooth" is the formula as meant:
+    it rises from 1 to 1 + scale.
 
     Args:
         mode: Which rule; "off" returns scale.

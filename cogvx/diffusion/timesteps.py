@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cogvx.errors import UsageError
 
-
 Spacing = Literal["trailing", "leading", "linspace"]
 
 

@@ -1,5 +1,8 @@
-"""A way around a fault of oneDNN: on CPUs with AMX the bfloat16 weight gradient of a 3D convolution with more than 16 input
-channels is not finite (seen with PyTorch 2.13). Gradients taken 16 channels at a time are right."""
+"""A way around a fault of oneDNN in the gradients of 3D convolutions.
+
+On CPUs with AMX the bfloat16 weight gradient of a convolution with more than 16 input channels is not finite (seen with
+PyTorch 2.13). Gradients taken 16 channels at a time are right.
+"""
 
 from typing import Any
 
@@ -19,7 +22,7 @@ class _Conv3d(torch.autograd.Function):
         return torch.nn.functional.conv3d(x, weight, bias, padding=padding)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
 
@@ -48,7 +51,7 @@ def make_convolutions_safe(module: nn.Module) -> None:
 
 
 def _forward(self: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+    if bias is None or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
         return nn.Conv3d._conv_forward(self, x, weight, bias)
     low = torch.bfloat16
     return _Conv3d.apply(x.to(low), weight.to(low), bias.to(low), self.padding)

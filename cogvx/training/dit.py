@@ -14,8 +14,8 @@ from cogvx.diffusion.schedule import Schedule
 from cogvx.diffusion.timesteps import stratified_timesteps
 from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer
-from cogvx.training.optim import EMA, make_optimizers, trapezoid
 from cogvx.training.batches import shuffled
+from cogvx.training.optim import EMA, make_optimizers, trapezoid
 from cogvx.training.state import load_state, save_state
 
 
@@ -69,7 +69,7 @@ class Encoded:
     images: Tensor | None = None
 
 
-def train_dit(  # noqa: PLR0913
+def train_dit(
     transformer: ExpertTransformer,
     text_encoder: TextEncoder,
     schedule: Schedule,
@@ -133,7 +133,7 @@ def train_dit(  # noqa: PLR0913
     return ema
 
 
-def _loss(  # noqa: PLR0913
+def _loss(
     transformer: ExpertTransformer,
     text_encoder: TextEncoder,
     schedule: Schedule,

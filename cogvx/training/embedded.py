@@ -29,7 +29,6 @@ from cogvx.models.vae import CausalVAE, VAEConfig
 from cogvx.training.amx import make_convolutions_safe
 from cogvx.training.dit import DiTRecipe, Encoded, init_transformer, train_dit
 from cogvx.training.pool import Pool, make_pool
-from cogvx.training.state import load_state
 from cogvx.training.vae import VAERecipe, reconstruction_psnr, train_vae
 
 
@@ -46,7 +45,7 @@ class Sizes:
     dit_steps: int = 1600
     i2v_steps: int = 300
     batch_size: int = 24
-    max_text_length: int = 48
+    max_text_length: int = 56
     vocabulary: int = 600
 
 
@@ -175,7 +174,7 @@ class Run:
         vae = self._trained_vae(factor)
         save_component(_bf16(vae.state_dict()), vae.config.to_dict(), tiny / "vae")
         text = self._new_text_encoder()
-        config = {**text.encoder.config.to_dict(), "architectures": ["T5EncoderModel"]}
+        config = {**text_config(len(text.tokenizer)).to_dict(), "architectures": ["T5EncoderModel"]}
         shared = {key: value for key, value in weights["text_encoder"].items() if key != "encoder.embed_tokens.weight"}
         save_component(_bf16(shared), config, tiny / "text_encoder", stem="model")
         shutil.copytree(self.folder / "tokenizer", tiny / "tokenizer")

@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient; weights of one shape are orthogonalised together."""
         for group in self.param_groups:
             shapes: dict[tuple[int, int], list[Tensor]] = {}
@@ -60,6 +60,7 @@ class Muon(torch.optim.Optimizer):
 
     def _ahead(self, weight: Tensor, momentum: float) -> Tensor:
         """Move the mean of a weight's gradients and return a look ahead as a matrix (Nesterov)."""
+        assert weight.grad is not None
         mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
         mean.lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(mean, momentum).flatten(1)
@@ -99,7 +100,7 @@ def make_optimizers(
             outer.append(weight)
         else:
             hidden.append(weight)
-    groups = [{"params": outer}, {"params": flat, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": outer}, {"params": flat, "weight_decay": 0.0}]
     adamw = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, weight_decay=weight_decay)
     return [Muon(hidden, lr=lr, weight_decay=weight_decay), adamw] if hidden else [adamw]
 

@@ -53,7 +53,7 @@ def load_state(
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path}: not a training state")
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
     note = json.loads(metadata["state"])
     for name, module in modules.items():
         module.load_state_dict(_below(tensors, f"module.{name}."))

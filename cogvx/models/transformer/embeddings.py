@@ -25,7 +25,9 @@ class TimeEmbedding(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Text embeddings and patches of latents to one sequence of tokens, with the added positions where a form has them."""
+    """Text embeddings and patches of latents to one sequence of tokens, with added positions where a form has them."""
+
+    pos_embedding: Tensor
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

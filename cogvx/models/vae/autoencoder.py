@@ -20,8 +20,8 @@ DECODE_CHUNK = 2  # latent frames
 class CausalVAE(nn.Module):
     """Compresses a clip 4 x 8 x 8 times into latents.
 
-    Clips run through encoder and decoder in chunks along time. Convolutions carry their cache from chunk to chunk, while
-    group norms, pooling and resizing see one chunk: the chunks decide the numbers and are not an option.
+    Clips run through encoder and decoder in chunks along time. Convolutions carry their cache from chunk to chunk,
+    while group norms, pooling and resizing see one chunk: the chunks decide the numbers and are not an option.
 
     Source: CogVideoX paper (arXiv 2408.06072), "3D Causal VAE"; zai-org/CogVideo sat/vae_modules/autoencoder.py.
     """

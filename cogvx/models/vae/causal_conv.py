@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class CausalConv3d(nn.Module):
     """Convolution over (t h w) whose output frame depends on this frame and earlier ones.
 
-    Space is padded with zeros on both sides. Time is padded at the front only: with the frames that the caller kept from
-    the chunk before, or, at the start of a clip, with copies of the first frame.
+    Space is padded with zeros on both sides. Time is padded at the front only: with the frames that the caller kept
+    from the chunk before, or, at the start of a clip, with copies of the first frame.
 
     Source: CogVideoX paper (arXiv 2408.06072), "3D Causal VAE".
     """
