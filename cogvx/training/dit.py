@@ -27,6 +27,7 @@ class DiTRecipe:
         num_steps: Optimizer steps.
         batch_size: Clips a step.
         lr: Peak learning rate.
+        warmup: Steps in which the learning rate rises.
         ema_decay: Share of the running mean of the weights that is kept each step.
         caption_dropout: Share of clips trained without their caption.
         image_dropout: Share of clips trained without their image (image-to-video).
@@ -40,6 +41,7 @@ class DiTRecipe:
     num_steps: int
     batch_size: int = 32
     lr: float = 1e-3
+    warmup: int = 100
     ema_decay: float = 0.999
     caption_dropout: float = 0.1
     image_dropout: float = 0.05
@@ -115,7 +117,7 @@ def train_dit(
         loss = _loss(transformer, text_encoder, schedule, data, recipe, torch.from_numpy(next(order)), generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
-        factor = trapezoid(step, recipe.num_steps, warmup=100)
+        factor = trapezoid(step, recipe.num_steps, warmup=recipe.warmup)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * factor

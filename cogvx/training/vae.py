@@ -27,6 +27,7 @@ class VAERecipe:
         l1_weight: Weight of the mean absolute error.
         l2_weight: Weight of the mean squared error.
         kl_weight: Weight of the divergence from the standard normal, in nats a latent value.
+        warmup: Steps in which the learning rate rises.
         autocast: Run the networks in bfloat16.
         log_every: Steps between two lines of metrics.
         save_every: Steps between two states on disk.
@@ -39,6 +40,7 @@ class VAERecipe:
     l1_weight: float = 1.0
     l2_weight: float = 1.0
     kl_weight: float = 1e-4
+    warmup: int = 50
     autocast: bool = True
     log_every: int = 25
     save_every: int = 250
@@ -73,7 +75,7 @@ def train_vae(
         loss, squared = _loss(rebuilt.float(), video, posterior.kl().mean() / posterior.mean[0].numel(), recipe)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        factor = trapezoid(step, recipe.num_steps)
+        factor = trapezoid(step, recipe.num_steps, warmup=recipe.warmup)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * factor
@@ -87,7 +89,7 @@ def train_vae(
                     "step": step + 1,
                     "frames": frames,
                     "psnr": total / recipe.log_every,
-                    "loss": float(loss),
+                    "loss": float(loss.detach()),
                     "s": seconds,
                 }
             )

@@ -18,7 +18,9 @@ from cogvx.training.vae import VAERecipe, train_vae
 
 def make_vae():
     torch.manual_seed(0)
-    return CausalVAE(VAEConfig(block_out_channels=(4, 4, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2))
+    return CausalVAE(
+        VAEConfig(block_out_channels=(4, 4, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2)
+    )
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def run_vae(clips, path, *stops):
     records = []
     for stop in stops:
         recipe = VAERecipe(
-            num_steps=12, plan=((0.5, 1, 2), (1.0, 9, 1)), autocast=False, log_every=3, save_every=stop, lr=5e-3
+            num_steps=12, plan=((0.5, 1, 2), (1.0, 9, 1)), autocast=False, log_every=3, save_every=stop, warmup=2
         )
         vae = make_vae()
         if stop < recipe.num_steps:
@@ -52,8 +54,10 @@ def interrupt_at(step):
 
 
 def test_the_vae_learns(clips, tmp_path):
-    _, records = run_vae(clips, tmp_path / "vae.safetensors", 12)
-    assert records[-1]["psnr"] > records[0]["psnr"] + 1
+    records = []
+    recipe = VAERecipe(num_steps=60, plan=((1.0, 1, 2),), autocast=False, log_every=10, lr=1e-2, warmup=5)
+    train_vae(make_vae(), clips, recipe, state=tmp_path / "vae.safetensors", log=records.append)
+    assert records[-1]["psnr"] > records[0]["psnr"] + 3
 
 
 def test_the_vae_resumes_exactly(clips, tmp_path):
@@ -87,21 +91,23 @@ def dit_parts():
     return transformer, TextEncoder(None, t5, 6)
 
 
-def run_dit(path, *stops, images=False):
+def run_dit(path, *stops, images=False, num_steps=12):
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(8, 4, 3, 4, 4, generator=generator)
+    latents = torch.randn(1, 4, 3, 4, 4, generator=generator).expand(8, -1, -1, -1, -1).contiguous()
     ids = torch.randint(3, 12, (2, 8, 6), generator=generator)
     data = Encoded(latents, ids[0], ids[1], torch.ones(6, dtype=torch.long), latents[:, :, 0] if images else None)
     records = []
     for stop in stops:
-        recipe = DiTRecipe(num_steps=12, batch_size=4, lr=3e-3, autocast=False, log_every=3, save_every=stop)
+        recipe = DiTRecipe(
+            num_steps=num_steps, batch_size=8, lr=1e-2, autocast=False, log_every=3, save_every=stop, warmup=2
+        )
         transformer, text = dit_parts()
         if images:
             wide = torch.zeros(32, 8, 2, 2)
             wide[:, :4] = transformer.patch_embed.proj.weight.detach()
             transformer.patch_embed.proj.weight = torch.nn.Parameter(wide)
             object.__setattr__(transformer.config, "in_channels", 8)
-        log = records.append if stop == 12 else interrupt_at(stop)
+        log = records.append if stop == num_steps else interrupt_at(stop)
         try:
             ema = train_dit(transformer, text, Schedule(), data, recipe, train_text=not images, state=path, log=log)
         except KeyboardInterrupt:
@@ -110,13 +116,17 @@ def run_dit(path, *stops, images=False):
 
 
 @pytest.mark.parametrize("images", [False, True])
-def test_the_transformer_learns_and_resumes_exactly(tmp_path, images):
-    mean, transformer, records = run_dit(tmp_path / "a.safetensors", 12, images=images)
+def test_the_transformer_resumes_exactly(tmp_path, images):
+    mean, transformer, _ = run_dit(tmp_path / "a.safetensors", 12, images=images)
     again, resumed, _ = run_dit(tmp_path / "b.safetensors", 6, 12, images=images)
-    assert records[-1]["loss"] < records[0]["loss"]
     for a, b in zip(transformer.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert all(torch.equal(mean.weights[key], again.weights[key]) for key in mean.weights)
+
+
+def test_the_transformer_learns_one_clip(tmp_path):
+    _, _, records = run_dit(tmp_path / "a.safetensors", 90, num_steps=90)
+    assert records[-1]["loss"] < 0.8 * records[0]["loss"]
 
 
 def test_the_first_velocity_is_zero():
