@@ -22,7 +22,7 @@ COMMANDS = {
     name: name for name in ("sample", "i2v", "v2v", "vae", "data", "convert", "verify", "models", "inspect", "doctor")
 }
 
-_PANELS = ("Arguments", "Options", "Clip", "Diffusion", "Machine", "Output")
+_PANELS = ("Arguments", "Options", "World", "Clip", "Diffusion", "Machine", "Output")
 
 
 class Command(typer.core.TyperCommand):

@@ -1,5 +1,6 @@
 """The plan's numbers beside measured ones."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,8 @@ def test_tiles_are_for_large_frames_only():
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory through /proc")
-def test_estimate_of_decoding_is_near_the_truth():
-    """In a process of its own, whose peak can be told; the allocator's habits leave room for a third."""
+def test_estimate_of_decoding_covers_the_truth():
+    """In a process whose allocator keeps nothing that was freed; the estimate leaves room for one that does."""
     import subprocess
     import sys
 
@@ -85,6 +86,9 @@ with torch.no_grad():
     vae.decode(latents)
 print(read("VmHWM") - before)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allocator = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **allocator}
+    )
     vae = VAEConfig(block_out_channels=(16, 32, 32, 32), latent_channels=4, layers_per_block=1, norm_num_groups=4)
-    assert decode_bytes(clip(128, 192, 9), 4, vae=vae) == pytest.approx(int(done.stdout), rel=0.35)
+    assert 1 < decode_bytes(clip(128, 192, 9), 4, vae=vae) / int(done.stdout) < 1.75

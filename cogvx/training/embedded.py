@@ -40,11 +40,11 @@ class Sizes:
     width: int = 96
     num_frames: int = 17
     fps: int = 8
-    clips: int = 8000
-    vae_steps: int = 1450
-    dit_steps: int = 1600
-    i2v_steps: int = 300
-    batch_size: int = 24
+    clips: int = 9000
+    vae_steps: int = 2500
+    dit_steps: int = 3900
+    i2v_steps: int = 450
+    batch_size: int = 32
     max_text_length: int = 56
     vocabulary: int = 600
 
@@ -117,8 +117,8 @@ class Run:
         """Train the VAE."""
         vae = self._new_vae(1.0)
         clips = self.pool().clips
-        plan = ((0.52, 1, 16), (0.86, 9, 4), (1.0, 17, 2))
-        recipe = VAERecipe(num_steps=self.sizes.vae_steps, plan=plan)
+        plan = ((0.45, 1, 16), (0.85, 9, 4), (1.0, 17, 2))
+        recipe = VAERecipe(num_steps=self.sizes.vae_steps, plan=plan, lr=3e-3)
         train_vae(vae, clips[:-64], recipe, state=self.folder / "vae.state.safetensors", log=self._log("vae"))
         self._log("vae")({"psnr": reconstruction_psnr(vae, clips[-64:])})
 
@@ -174,7 +174,8 @@ class Run:
         vae = self._trained_vae(factor)
         save_component(_bf16(vae.state_dict()), vae.config.to_dict(), tiny / "vae")
         text = self._new_text_encoder()
-        config = {**text_config(len(text.tokenizer)).to_dict(), "architectures": ["T5EncoderModel"]}
+        # The dtype that transformers computes in unless told otherwise; the stored weights are bfloat16.
+        config = {**text_config(len(text.tokenizer)).to_dict(), "architectures": ["T5EncoderModel"], "dtype": "float32"}
         shared = {key: value for key, value in weights["text_encoder"].items() if key != "encoder.embed_tokens.weight"}
         save_component(_bf16(shared), config, tiny / "text_encoder", stem="model")
         shutil.copytree(self.folder / "tokenizer", tiny / "tokenizer")
