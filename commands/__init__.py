@@ -19,7 +19,8 @@ from . import _errors
 
 # name -> module of this package. The module has either `app` (a Typer with subcommands) or a function of that name.
 COMMANDS = {
-    name: name for name in ("sample", "i2v", "v2v", "vae", "data", "convert", "verify", "models", "inspect", "doctor")
+    name: name
+    for name in ("sample", "i2v", "v2v", "vae", "data", "train", "convert", "verify", "models", "inspect", "doctor")
 }
 
 _PANELS = ("Arguments", "Options", "World", "Clip", "Diffusion", "Machine", "Output")

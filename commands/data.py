@@ -8,6 +8,7 @@ import typer
 from cogvx.errors import UsageError
 
 from ._console import Console
+from ._data_encode import encode
 from ._options import DryRun, Json, Overwrite, Quiet, with_flags
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def data() -> None:
     \b
     Examples:
       cogvx data synth -o world --count 1000
+      cogvx data encode world/manifest.jsonl -o cache --manifest encoded.jsonl
     """
 
 
@@ -130,6 +132,9 @@ def synth(
     console.note(f"{result.written} clips written, {result.kept} kept ({parts})")
     record = {"output": str(result.manifest), "count": count, "written": result.written, "kept": result.kept}
     console.result(result.manifest, record | {"splits": result.splits, "seed": seed})
+
+
+app.command()(encode)
 
 
 def _story(split: Literal["train", "test", "any"], flags: SynthFlags) -> "StoryboardOptions":

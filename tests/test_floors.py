@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"cogvx.errors"},
-    {"cogvx.shapes", "cogvx.files"},
+    {"cogvx.shapes", "cogvx.files", "cogvx.distributed"},
     {"cogvx.models", "cogvx.diffusion", "cogvx.data", "cogvx.metrics"},
     {"cogvx.presets", "cogvx.checkpoints", "cogvx.embedded"},
     {"cogvx.generate"},

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -207,6 +207,8 @@ def _checked(kind: type[Config], raw: dict[str, Any], where: str) -> Config:
             fits = all(type(item) is int for item in value)
         elif wanted is float:
             fits = type(value) in (int, float)
+        elif get_origin(wanted) is Literal:
+            fits = value in get_args(wanted)
         else:
             fits = type(value) in (get_args(wanted) or (wanted,))
         if not fits:

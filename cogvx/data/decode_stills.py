@@ -3,20 +3,23 @@
 Runs in the process that decodes untrusted files: nothing heavy may be imported here.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from cogvx.data.media import DEFAULT_FPS, Limits, Span, VideoInfo, check_bytes, check_size
+from cogvx.data.resample import nearest
 from cogvx.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+Frame = TypeVar("Frame")
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
 _MAGIC = re.compile(rb"GIF8|\x89PNG|\xff\xd8\xff|RIFF....WEBP|BM|II\*\0|MM\0\*|P[56][\s#]|....ftypavi[fs]", re.DOTALL)
@@ -104,7 +107,9 @@ def decode_folder(folder: Path, *, span: Span, limits: Limits) -> tuple[VideoInf
     if not paths:
         raise InputError("a folder without images")
     fps, metadata = _folder_metadata(folder / "metadata.json")
-    chosen = [path for i, path in enumerate(paths) if not span.before(i / fps) and not span.after(i / fps)]
+    timed = [(i / fps, 1 / fps, path) for i, path in enumerate(paths)]
+    timed = [one for one in timed if not span.before(one[0]) and not span.after(one[0])]
+    chosen = [path for _, _, path in timed] if span.rate is None else list(_at_rate(timed, span))
     chosen = chosen[: span.max_frames]
     if not chosen:
         raise InputError(f"no frames between {span.start} s and {span.end} s (it lasts {len(paths) / fps:.2f} s)")
@@ -158,21 +163,30 @@ def _to_rgb(image: "Image.Image") -> np.ndarray:
 def _animation(image: "Image.Image", count: int, *, span: Span, limits: Limits) -> tuple[list[np.ndarray], float]:
     """Decode the frames of the span, and find the average rate of the whole."""
     unit = 10 if image.format == "GIF" else 1  # milliseconds that durations are multiples of
-    frames: list[np.ndarray] = []
+    timed: list[tuple[float, float, np.ndarray]] = []
     total = 0.0
+    limit = span.max_frames if span.rate is None else None
     for index in range(count):
         image.seek(index)
         image.load()
         wanted = not span.before(total / 1000) and not span.after(total / 1000)
-        if wanted and (span.max_frames is None or len(frames) < span.max_frames):
-            check_bytes(len(frames) + 1, *image.size, limits)
-            frames.append(_to_rgb(image))
-            if frames[-1].shape != frames[0].shape:
+        shown = float(image.info.get("duration") or 100)  # browsers show frames without a duration for 100 ms
+        if wanted and (limit is None or len(timed) < limit):
+            check_bytes(len(timed) + 1, *image.size, limits)
+            timed.append((total / 1000, shown / 1000, _to_rgb(image)))
+            if timed[-1][2].shape != timed[0][2].shape:
                 raise InputError("its frames differ in size")
-        total += float(image.info.get("duration") or 100)  # browsers show frames without a duration for 100 ms
+        total += shown
+    frames = [frame for _, _, frame in timed] if span.rate is None else list(_at_rate(timed, span))
     fps = count * 1000 / total
     whole = max(round(fps), 1)  # 8 per second cannot be said in hundredths: it comes out as 8.007
     return frames, float(whole) if abs(count * 1000 / whole - total) <= unit / 2 else fps
+
+
+def _at_rate(timed: list[tuple[float, float, Frame]], span: Span) -> Iterator[Frame]:
+    """Yield what is nearest to each moment of the span's rate."""
+    assert span.rate is not None
+    return itertools.islice(nearest(timed, rate=span.rate, origin=span.start), span.max_frames)
 
 
 def _comment(image: "Image.Image") -> str | None:

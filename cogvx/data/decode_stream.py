@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from cogvx.data.media import Limits, Span, VideoInfo, check_bytes, check_size
+from cogvx.data.resample import nearest
 from cogvx.errors import InputError
 
 Complaints = Callable[[], list[str]]
@@ -158,15 +159,35 @@ def _seconds(container: Any, stream: Any) -> float | None:
 def _frames(
     container: Any, stream: Any, *, span: Span, fps: float | None, complaints: Complaints
 ) -> Iterator[np.ndarray]:
-    """Decode the frames of the span, and compare their number with the declared one if it is the whole clip."""
+    """Decode the frames of the span to RGB, uint8 (h w 3) each."""
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()
+    timed = _timed_frames(container, stream, span=span, fps=fps, complaints=complaints)
+    frames = (
+        (frame for _, _, frame in timed) if span.rate is None else nearest(timed, rate=span.rate, origin=span.start)
+    )
+    last, rgb = None, np.empty(0)
+    for kept, frame in enumerate(frames, start=1):
+        if frame is not last:  # a source slower than the rate gives frames again
+            last, rgb = frame, _to_rgb(frame, reformatter)
+        yield rgb
+        if kept == span.max_frames:
+            return
+
+
+def _timed_frames(
+    container: Any, stream: Any, *, span: Span, fps: float | None, complaints: Complaints
+) -> Iterator[tuple[float, float, Any]]:
+    """Decode the frames of the span's time, each with its time and how long it is shown (0 if unknown), in seconds.
+
+    At the end of a clip that was decoded from its start, their number is compared with the declared one.
+    """
     origin = (stream.start_time or 0) * stream.time_base
     if span.start:
         container.seek(int((Fraction(span.start) + origin) / stream.time_base), stream=stream, backward=True)
     complaints()  # of other streams, while the file was opened
-    kept = discarded = 0
+    discarded = 0
     times: list[float] = []
     for packet in container.demux(stream):
         if packet.is_corrupt:
@@ -183,11 +204,8 @@ def _frames(
             if span.after(time):
                 return
             _check_complaints(complaints, len(times) - 1)
-            yield _to_rgb(frame, reformatter)
-            kept += 1
-            if kept == span.max_frames:
-                return
-    if span.whole:
+            yield time, float((getattr(frame, "duration", 0) or 0) * stream.time_base), frame
+    if span.start is None and span.end is None:
         _check_complete(container, stream, times=times, discarded=discarded)
     _check_complaints(complaints, len(times))
 

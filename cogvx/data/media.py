@@ -7,10 +7,10 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
+from cogvx.data.resample import TIME_TOLERANCE
 from cogvx.errors import InputError, UsageError
 
 DEFAULT_FPS = 8.0  # CogVideoX's own rate, for what names none: a single image, a folder without metadata.json
-TIME_TOLERANCE = 1e-3  # Matroska rounds its timestamps to milliseconds
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,20 @@ DEFAULT_LIMITS = Limits()
 class Span:
     """Which frames of a clip are wanted: those with start <= time < end, of these the first max_frames.
 
+    With a rate they are, of those with start <= time < end, the nearest to each moment of that rate, which begins at
+    start; max_frames counts the moments.
+
     Attributes:
         start: Seconds from the first frame.
         end: Seconds from the first frame.
         max_frames: At most so many.
+        rate: Frames per second (default: every frame of the clip).
     """
 
     start: float | None = None
     end: float | None = None
     max_frames: int | None = None
+    rate: float | None = None
 
     def check(self) -> None:
         """Raise a UsageError unless the span can hold a frame."""
@@ -58,6 +63,8 @@ class Span:
             raise UsageError(f"a clip cannot span from {self.start} s to {self.end} s: 0 <= start < end is needed")
         if self.max_frames is not None and self.max_frames < 1:
             raise UsageError(f"max_frames must be at least 1, got {self.max_frames}")
+        if self.rate is not None and not 0.01 <= self.rate <= 1000:
+            raise UsageError(f"fps must be from 0.01 to 1000, got {self.rate}")
 
     @property
     def whole(self) -> bool:
@@ -76,7 +83,7 @@ class Span:
         """Return about how many of a clip's frames lie in the span."""
         start = (self.start or 0.0) * fps
         end = frames if self.end is None else min(frames, math.ceil(self.end * fps))
-        count = max(0, math.ceil(end - start))
+        count = max(0, math.ceil(end - start) if self.rate is None else math.ceil((end - start) * self.rate / fps))
         return count if self.max_frames is None else min(count, self.max_frames)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Limits",
     "VideoInfo",
     "check_writable",
+    "decoded",
     "encode_clip_bytes",
     "frames_sha256",
     "iter_clip",
@@ -91,7 +92,7 @@ def read_clip(
         InputError: It is missing, no clip, damaged, without frames in the span, or exceeds the limits.
         UsageError: The span is impossible.
     """
-    with _decoded(source, Span(start, end, max_frames), limits, isolated=isolate) as (info, frames):
+    with decoded(source, Span(start, end, max_frames), limits, isolated=isolate) as (info, frames):
         pixels = bytearray()
         for frame in frames:
             pixels += frame.reshape(-1).data
@@ -111,8 +112,29 @@ def iter_clip(
 
     Arguments and errors are those of read_clip; damage shows when the frame's turn comes.
     """
-    with _decoded(source, Span(start, end, max_frames), limits) as (_, frames):
+    with decoded(source, Span(start, end, max_frames), limits) as (_, frames):
         yield from frames
+
+
+@contextlib.contextmanager
+def decoded(
+    source: Path | str | bytes, span: Span, limits: Limits = DEFAULT_LIMITS, *, isolated: bool = True
+) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
+    """Open any source for the block: what it is, and its frames of the span, uint8 (h w 3), as they are decoded.
+
+    Errors are those of read_clip; every InputError gets the name of the source.
+    """
+    span.check()
+    name = "standard input" if isinstance(source, bytes) or str(source) == "-" else clean(str(source))
+    try:
+        with _opened(source) as opened:
+            if isolated:
+                with decode_isolated(opened, span=span, limits=limits) as (info, frames):
+                    yield info, frames
+            else:
+                yield decode(opened, span=span, limits=limits)
+    except InputError as error:
+        raise InputError(f"cannot read {name}: {clean(str(error))}") from error
 
 
 def probe(source: Path | str | bytes, *, limits: Limits = DEFAULT_LIMITS) -> VideoInfo:
@@ -121,7 +143,7 @@ def probe(source: Path | str | bytes, *, limits: Limits = DEFAULT_LIMITS) -> Vid
     Raises:
         InputError: It is missing, no clip, damaged at its start, or exceeds the limits.
     """
-    with _decoded(source, Span(max_frames=1), limits) as (info, _):
+    with decoded(source, Span(max_frames=1), limits) as (info, _):
         return info
 
 
@@ -299,24 +321,6 @@ def _is_frames_folder(folder: Path) -> bool:
     return all(
         path.name == METADATA_FILE or (path.suffix == ".png" and path.stem.isdigit()) for path in folder.iterdir()
     )
-
-
-@contextlib.contextmanager
-def _decoded(
-    source: Path | str | bytes, span: Span, limits: Limits, *, isolated: bool = True
-) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
-    """Open and decode any source; every InputError gets the name of the source."""
-    span.check()
-    name = "standard input" if isinstance(source, bytes) or str(source) == "-" else clean(str(source))
-    try:
-        with _opened(source) as opened:
-            if isolated:
-                with decode_isolated(opened, span=span, limits=limits) as (info, frames):
-                    yield info, frames
-            else:
-                yield decode(opened, span=span, limits=limits)
-    except InputError as error:
-        raise InputError(f"cannot read {name}: {clean(str(error))}") from error
 
 
 @contextlib.contextmanager

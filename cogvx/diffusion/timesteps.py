@@ -47,3 +47,8 @@ def stratified_timesteps(batch_size: int, *, generator: torch.Generator, num_tim
     offsets = torch.rand(batch_size, generator=generator, dtype=torch.float64)
     order = torch.randperm(batch_size, generator=generator)
     return ((order + offsets) / batch_size * num_timesteps).long().clamp(max=num_timesteps - 1)
+
+
+def independent_timesteps(batch_size: int, *, generator: torch.Generator, num_timesteps: int = 1000) -> Tensor:
+    """Draw one time for each item without regard to the others: (b,) int64, uniform."""
+    return torch.randint(num_timesteps, (batch_size,), generator=generator)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cogvx.generate.options import Runtime
-from cogvx.models.vae import CausalVAE, Tiling, VAEConfig
+from cogvx.models.vae import CausalVAE, DiagonalGaussian, Tiling, VAEConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,10 +38,20 @@ class Codec:
     @torch.no_grad()
     def posterior(self, video: Tensor, *, sample: torch.Generator | None = None, tiled: bool = False) -> Tensor:
         """Return the posterior's mean, or a sample of it, without the scaling factor; else as encode."""
+        posterior = self._posterior(video, tiled=tiled)
+        return (posterior.mean if sample is None else posterior.sample(generator=sample))[0].float().cpu()
+
+    @torch.no_grad()
+    def distribution(self, video: Tensor, *, tiled: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the posterior of a clip: mean and standard deviation, (c t h w) each; else as encode."""
+        posterior = self._posterior(video, tiled=tiled)
+        mean, std = posterior.mean[0].float(), torch.exp(0.5 * posterior.logvar[0].float())
+        return (mean * self.config.scaling_factor).cpu(), (std * self.config.scaling_factor).cpu()
+
+    def _posterior(self, video: Tensor, *, tiled: bool) -> DiagonalGaussian:
         vae = self._vae()
         pixels = video[None].to(self.runtime.device, self.runtime.dtype)
-        posterior = vae.encode(pixels, tiling=self._tiling(tiled))
-        return (posterior.mean if sample is None else posterior.sample(generator=sample))[0].float().cpu()
+        return vae.encode(pixels, tiling=self._tiling(tiled))
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, tiled: bool = False) -> "np.ndarray":

@@ -48,7 +48,26 @@ def sliced_coordinates(grid: tuple[int, int], base: tuple[int, int]) -> tuple[Te
     """
     if grid[0] > base[0] or grid[1] > base[1]:
         raise UsageError(f"{grid[0]}x{grid[1]} patches are more than the {base[0]}x{base[1]} positions of this model")
+    return plain_coordinates(grid)
+
+
+def plain_coordinates(grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return integer coordinates of a grid of any size, (h,) and (w,) float32: a larger grid goes beyond the base.
+
+    Source: CogVideoX paper (arXiv 2408.06072), "Multi-Resolution Frame Pack" (extrapolation).
+    """
     return torch.arange(grid[0], dtype=torch.float32), torch.arange(grid[1], dtype=torch.float32)
+
+
+def stretched_coordinates(grid: tuple[int, int], base: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return coordinates of a grid that covers the base whatever its size, (h,) and (w,) float32; aspect is lost.
+
+    Source: CogVideoX paper (arXiv 2408.06072), "Multi-Resolution Frame Pack" (interpolation).
+    """
+    rows, columns = (
+        torch.arange(num, dtype=torch.float32) * (full / num) for num, full in zip(grid, base, strict=True)
+    )
+    return rows, columns
 
 
 def rope_table(head_dim: int, num_frames: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:

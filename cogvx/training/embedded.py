@@ -41,7 +41,7 @@ class Sizes:
     num_frames: int = 17
     fps: int = 8
     clips: int = 9000
-    vae_steps: int = 2500
+    vae_steps: int = 3000
     dit_steps: int = 3900
     i2v_steps: int = 450
     batch_size: int = 32

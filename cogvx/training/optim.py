@@ -1,11 +1,15 @@
 """Optimizers and learning rates."""
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from cogvx.errors import MissingError
 
 # Parts of the names of weights that are embeddings, first or last projections, or modulations.
 _OUTER = {
@@ -56,14 +60,22 @@ class Muon(torch.optim.Optimizer):
                 updates = orthogonalise(torch.stack([self._ahead(weight, group["momentum"]) for weight in weights]))
                 for weight, update in zip(weights, updates, strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
+                    weight.add_(_like(update.view(weight.shape), weight), alpha=-group["lr"] * scale)
 
     def _ahead(self, weight: Tensor, momentum: float) -> Tensor:
         """Move the mean of a weight's gradients and return a look ahead as a matrix (Nesterov)."""
         assert weight.grad is not None
         mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
         mean.lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(mean, momentum).flatten(1)
+        ahead = weight.grad.lerp(mean, momentum)
+        return (ahead.full_tensor() if isinstance(ahead, DTensor) else ahead).flatten(1)
+
+
+def _like(update: Tensor, weight: Tensor) -> Tensor:
+    """Return what every rank has whole as a tensor sharded like a weight, if that is."""
+    if not isinstance(weight, DTensor):
+        return update
+    return distribute_tensor(update, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def orthogonalise(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
@@ -78,31 +90,64 @@ def orthogonalise(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     return (x if wide else x.mT).float()
 
 
+OptimizerName = Literal["adamw", "muon", "adamw8bit"]
+
+
 def make_optimizers(
-    module: nn.Module, *, lr: float, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 1e-4
+    module: nn.Module,
+    *,
+    lr: float,
+    name: OptimizerName = "muon",
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
 ) -> list[torch.optim.Optimizer]:
-    """Return Muon for the weights of hidden layers and AdamW for everything else.
+    """Return the optimizers of a module's trained weights.
 
     Args:
-        module: What to train; embeddings, first and last projections, modulations, norms and biases go to
-            AdamW.
-        lr: Learning rate of both.
+        module: What to train.
+        lr: Learning rate of all.
+        name: "adamw"; "muon": Muon for the weights of hidden layers, and AdamW for embeddings, first and last
+            projections, modulations, norms and biases; "adamw8bit": AdamW whose means have 8 bits, from bitsandbytes.
         betas: Decay of AdamW's means.
-        weight_decay: Weight decay of both; norms and biases have none.
+        eps: Added to AdamW's root.
+        weight_decay: Weight decay of all; norms and biases have none.
+
+    Raises:
+        MissingError: 8-bit AdamW without bitsandbytes, or for weights that are not on a CUDA device.
     """
     hidden, outer, flat = [], [], []
-    for name, weight in module.named_parameters():
+    for key, weight in module.named_parameters():
         if not weight.requires_grad:
             continue
         if weight.ndim < 2:
             flat.append(weight)
-        elif _is_outer(name):
+        elif name != "muon" or _is_outer(key):
             outer.append(weight)
         else:
             hidden.append(weight)
     groups: list[dict[str, Any]] = [{"params": outer}, {"params": flat, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, weight_decay=weight_decay)
-    return [Muon(hidden, lr=lr, weight_decay=weight_decay), adamw] if hidden else [adamw]
+    adamw: Any = torch.optim.AdamW
+    if name == "adamw8bit":
+        adamw = _adamw_8bit([*outer, *flat])
+    optimizer = adamw(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    return [Muon(hidden, lr=lr, weight_decay=weight_decay), optimizer] if hidden else [optimizer]
+
+
+def _adamw_8bit(weights: list[nn.Parameter]) -> Any:
+    """Return the class of 8-bit AdamW."""
+    advice = "; --set optim.name=adamw works everywhere"
+    if any(weight.device.type != "cuda" for weight in weights):
+        raise MissingError(f"optim.name=adamw8bit needs a CUDA device{advice}")
+    if any(isinstance(weight, DTensor) for weight in weights):
+        raise MissingError(f"bitsandbytes cannot work on sharded weights (run.shard){advice}")
+    try:
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise MissingError(
+            f"optim.name=adamw8bit needs the package bitsandbytes: pip install bitsandbytes{advice}"
+        ) from error
+    return AdamW8bit
 
 
 def _is_outer(name: str) -> bool:
@@ -121,24 +166,70 @@ def trapezoid(step: int, num_steps: int, *, warmup: int = 50, decay_share: float
     return max(0.0, min(1.0, (step + 1) / warmup, left))
 
 
+Decay = Literal["cosine", "constant", "trapezoid"]
+
+
+def lr_factor(step: int, num_steps: int, *, warmup: int, decay: Decay) -> float:
+    """Return the learning rate's factor in 0...1 of a step: a linear warm-up, then the decay to zero, if any.
+
+    Args:
+        step: Steps done before this one.
+        num_steps: Of the whole run.
+        warmup: Steps in which the rate rises.
+        decay: "cosine" falls from the warm-up's end on, "trapezoid" in the last 40 % of all steps, "constant" never.
+    """
+    if decay == "trapezoid":
+        return trapezoid(step, num_steps, warmup=max(1, warmup))
+    rise = min(1.0, (step + 1) / max(1, warmup))
+    if decay == "constant" or step < warmup:
+        return rise
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
+
+
 class EMA:
-    """Running mean of weights, warmed up so that early steps do not linger."""
+    """Running mean of trained weights, warmed up so that early steps do not linger."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Start from the module's weights.
 
         Args:
-            module: Its parameters are followed.
+            module: Its parameters with requires_grad are followed; sharded ones rank by rank.
             decay: Share of the mean that is kept each step, in [0, 1).
         """
         self.decay = decay
         self.num_updates = 0
-        self.weights = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+        self.weights = {
+            name: weight.detach().clone() for name, weight in module.named_parameters() if weight.requires_grad
+        }
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move the mean towards the module's weights."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        for name, weight in module.named_parameters():
-            self.weights[name].lerp_(weight.detach(), 1 - decay)
+        weights = dict(module.named_parameters())
+        means = [local_slice(mean) for mean in self.weights.values()]
+        torch._foreach_lerp_(means, [local_slice(weights[name].detach()) for name in self.weights], 1 - decay)
+
+    @contextmanager
+    def in_place(self, module: nn.Module) -> Iterator[None]:
+        """Let the module have the mean as its weights while the block runs."""
+        self._swap(module)
+        try:
+            yield
+        finally:
+            self._swap(module)
+
+    @torch.no_grad()
+    def _swap(self, module: nn.Module) -> None:
+        weights = dict(module.named_parameters())
+        for name, mean in self.weights.items():
+            mine, theirs = local_slice(mean), local_slice(weights[name].detach())
+            kept = theirs.clone()
+            theirs.copy_(mine)
+            mine.copy_(kept)
+
+
+def local_slice(tensor: Tensor) -> Tensor:
+    """Return this rank's slice of a sharded tensor, sharing its memory; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

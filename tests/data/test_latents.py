@@ -143,3 +143,38 @@ def test_text_embeds(tmp_path):
         latents.load_latents(path)
     with pytest.raises(ShapeError):
         text_embeds.save_text_embeds(tmp_path / "b", torch.ones(1, 7, 5), prompt="", model="tiny")
+
+
+def test_the_deviation_goes_along(tmp_path):
+    std = sample().abs()
+    latents.save_latents(tmp_path / "a", sample(), **FIELDS, std=std, more={"vae": "1234"})
+    mean, read, info = latents.load_posterior(tmp_path / "a")
+    assert torch.equal(mean, sample()) and torch.equal(read, std) and info == latents.latents_info(tmp_path / "a")
+    assert torch.equal(latents.load_latents(tmp_path / "a")[0], sample())
+    assert set(load_file(tmp_path / "a")) == {"latents", "std"}
+    latents.save_latents(tmp_path / "b", sample(), **FIELDS)
+    assert latents.load_posterior(tmp_path / "b")[1] is None
+    with pytest.raises(ShapeError, match="std"):
+        latents.save_latents(tmp_path / "c", sample(), **FIELDS, std=std[:1])
+    with pytest.raises(InputError, match="std to be written contain NaN"):
+        latents.save_latents(tmp_path / "c", sample(), **FIELDS, std=std * float("nan"))
+
+
+def test_damage_of_the_deviation_is_seen(tmp_path):
+    latents.save_latents(tmp_path / "a", sample(), **FIELDS, std=sample().abs())
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[-1] ^= 1
+    with pytest.raises(InputError, match="damaged"):
+        latents.load_posterior(bytes(data))
+
+
+def test_the_info_alone_sees_a_file_that_is_cut_off(tmp_path):
+    latents.save_latents(tmp_path / "a", sample(), **FIELDS)
+    whole = (tmp_path / "a").read_bytes()
+    for cut in (0, 4, 100, len(whole) - 1):
+        (tmp_path / "a").write_bytes(whole[:cut])
+        with pytest.raises(InputError, match="cannot read"):
+            latents.latents_info(tmp_path / "a")
+    text_embeds.save_text_embeds(tmp_path / "b", torch.zeros(2, 3), prompt="a", model="tiny")
+    with pytest.raises(InputError, match="format"):
+        latents.latents_info(tmp_path / "b")

@@ -1,13 +1,11 @@
 """The expert block: one attention and one feed-forward over text and video, each stream with its own modulation."""
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from cogvx.models.attention import Backend, attend
-from cogvx.models.rope import apply_rope
 from cogvx.models.transformer.config import TransformerConfig
+from cogvx.models.transformer.layout import Layout
 
 QK_NORM_EPS = 1e-6
 
@@ -18,32 +16,31 @@ class ExpertAdaLN(nn.Module):
     Source: CogVideoX paper (arXiv 2408.06072), "Expert Transformer".
     """
 
+    num_sets = 2
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.linear = nn.Linear(config.time_size, 6 * config.hidden_size)
+        self.linear = nn.Linear(config.time_size, 3 * self.num_sets * config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
 
-    def forward(self, tokens: Tensor, time: Tensor, text_length: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, time: Tensor, layout: Layout) -> tuple[Tensor, list[Tensor]]:
         """Normalise and modulate.
 
         Args:
-            tokens: (b l d), text first.
-            time: (b e) time embedding.
-            text_length: How many tokens are text.
+            tokens: (b l d).
+            time: (clips*b e) time embeddings.
+            layout: The order of the tokens.
 
         Returns:
-            The tokens (b l d), the gate of the text (b 1 d) and that of the video (b 1 d).
+            The tokens (b l d), and the gate of each piece (b 1 d).
         """
-        modulation = self.linear(F.silu(time))[:, None]
-        shift, scale, gate, text_shift, text_scale, text_gate = modulation.chunk(6, dim=-1)
-        text, video = split(self.norm(tokens), text_length)
-        modulated = torch.cat([text * (1 + text_scale) + text_shift, video * (1 + scale) + shift], dim=1)
-        return modulated, text_gate, gate
+        shift, scale, gate, text_shift, text_scale, text_gate = self.modulation(time)
+        scales, shifts = layout.spread(text_scale, scale), layout.spread(text_shift, shift)
+        return layout.modulate(self.norm(tokens), scales, shifts), layout.spread(text_gate, gate)
 
-
-def split(tokens: Tensor, text_length: int) -> tuple[Tensor, Tensor]:
-    """Cut a joint sequence (b l d) into its text and its video."""
-    return tokens[:, :text_length], tokens[:, text_length:]
+    def modulation(self, time: Tensor) -> tuple[Tensor, ...]:
+        """Return shift, scale and gate of the video, then of the text, each (clips*b d)."""
+        return self.linear(F.silu(time)).chunk(3 * self.num_sets, dim=-1)
 
 
 class Attention(nn.Module):
@@ -58,16 +55,25 @@ class Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, tokens: Tensor, rope: tuple[Tensor, Tensor] | None, text_length: int, backend: Backend) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Map (b l d) to (b l d)."""
+        return self.merge(self.mix(*self.project(tokens), layout))
+
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (b n l e) of tokens (b l d)."""
         q, k, v = (
             rearrange(proj(tokens), "b l (n e) -> b n l e", n=self.num_heads)
             for proj in (self.to_q, self.to_k, self.to_v)
         )
-        q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
-        if rope is not None:
-            q, k = (torch.cat([x[:, :, :text_length], apply_rope(x[:, :, text_length:], rope)], dim=2) for x in (q, k))
-        return self.to_out[0](rearrange(attend(q, k, v, backend=backend), "b n l e -> b l (n e)"))
+        return self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attend, all (b n l e)."""
+        return layout.attend(q, k, v)
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """Map (b n l e) to tokens (b l d)."""
+        return self.to_out[0](rearrange(heads, "b n l e -> b l (n e)"))
 
 
 class Projection(nn.Module):
@@ -104,19 +110,20 @@ class ExpertBlock(nn.Module):
         self.norm2 = ExpertAdaLN(config)
         self.ff = FeedForward(config.hidden_size)
 
-    def forward(
-        self, tokens: Tensor, time: Tensor, rope: tuple[Tensor, Tensor] | None, text_length: int, backend: Backend
-    ) -> Tensor:
-        """Map the joint sequence (b l d) to (b l d), under the time embedding (b e)."""
-        x, *gates = self.norm1(tokens, time, text_length)
-        tokens = _add_gated(tokens, self.attn1(x, rope, text_length, backend), gates, text_length)
-        x, *gates = self.norm2(tokens, time, text_length)
-        return _add_gated(tokens, self.ff(x), gates, text_length)
+    def forward(self, tokens: Tensor, time: Tensor, layout: Layout) -> Tensor:
+        """Map the joint sequence (b l d) to (b l d), under time embeddings (clips*b e)."""
+        x, gates = self.norm1(tokens, time, layout)
+        tokens = tokens + layout.gate(self.attend(x, layout), gates)
+        x, gates = self.norm2(tokens, time, layout)
+        return tokens + layout.gate(self.feed(x, layout), gates)
 
+    def attend(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """Map (b l d) to (b l d), each token from those it sees."""
+        return self.attn1(tokens, layout)
 
-def _add_gated(tokens: Tensor, change: Tensor, gates: list[Tensor], text_length: int) -> Tensor:
-    gated = [gate * part for gate, part in zip(gates, split(change, text_length), strict=True)]
-    return tokens + torch.cat(gated, dim=1)
+    def feed(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """Map (b l d) to (b l d), each token from itself."""
+        return self.ff(tokens)
 
 
 class FinalAdaLN(nn.Module):

@@ -1,7 +1,7 @@
 """Configuration of the expert transformer, and its form in the diffusers layout."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cogvx.errors import InputError
 
@@ -29,6 +29,17 @@ _FIXED: dict[str, Any] = {
     "freq_shift": 0,
     "dropout": 0.0,
 }
+# Settings that no released form has; at their defaults they are not written, so that the files stay the official ones.
+Positions = Literal["fit", "extrapolate", "interpolate"]
+AttentionKind = Literal["full", "separated"]
+Modulation = Literal["expert", "shared"]
+Streams = Literal["shared", "separate"]
+_OWN: dict[str, Any] = {
+    "positions": Positions,
+    "attention": AttentionKind,
+    "modulation": Modulation,
+    "streams": Streams,
+}
 _CLASS_NAME = "CogVideoXTransformer3DModel"
 
 
@@ -47,6 +58,11 @@ class TransformerConfig:
         rotary: Positions by rotation of queries and keys, else by an added table.
         learned_positions: The added table is part of the weights (5B image-to-video; rotation stays).
         patch_bias: Read and written only; the patch projection of every released model has a bias.
+        positions: Rotary coordinates of a size other than the model's own: "fit" as the released models sample,
+            "extrapolate" plain integers, "interpolate" stretched onto the model's own grid. Time is never stretched.
+        attention: "full" over text, space and time, or "separated": space in even layers, time in odd ones.
+        modulation: "expert", one set for text and one for video, or "shared", one for both.
+        streams: "shared" weights of attention and feed-forward, or "separate" ones for text and video (MMDiT).
     """
 
     num_layers: int = 30
@@ -70,6 +86,10 @@ class TransformerConfig:
     temporal_compression_ratio: int = 4
     norm_eps: float = 1e-5
     patch_bias: bool = True
+    positions: Positions = "fit"
+    attention: AttentionKind = "full"
+    modulation: Modulation = "expert"
+    streams: Streams = "shared"
 
     @property
     def hidden_size(self) -> int:
@@ -80,6 +100,11 @@ class TransformerConfig:
     def patch_values(self) -> int:
         """Latent positions a token, over space and time."""
         return self.patch_size**2 * (self.temporal_patch_size or 1)
+
+    @property
+    def sample_patches(self) -> tuple[int, int]:
+        """Rows and columns of tokens at the model's own size."""
+        return self.sample_height // self.patch_size, self.sample_width // self.patch_size
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "TransformerConfig":
@@ -105,9 +130,19 @@ class TransformerConfig:
             )
         if made.head_dim % 8:
             raise InputError(f"transformer config: attention_head_dim={made.head_dim} is not a multiple of 8")
+        for name, kind in _OWN.items():
+            if getattr(made, name) not in get_args(kind):
+                names = ", ".join(get_args(kind))
+                raise InputError(f"transformer config: {name}={getattr(made, name)!r} is not one of {names}")
+        if made.positions == "interpolate" and not made.rotary:
+            raise InputError('transformer config: positions="interpolate" needs rotary positions')
         return made
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `config.json` in the diffusers layout."""
-        own = {_NAMES.get(name, name): getattr(self, name) for name in self.__dataclass_fields__}
+        own = {
+            _NAMES.get(name, name): getattr(self, name)
+            for name, field in self.__dataclass_fields__.items()
+            if name not in _OWN or getattr(self, name) != field.default
+        }
         return {"_class_name": _CLASS_NAME, **_FIXED, **own}

@@ -6,8 +6,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cogvx.errors import UsageError
+from cogvx.models.rope import (
+    fitted_coordinates,
+    plain_coordinates,
+    rope_table,
+    sliced_coordinates,
+    stretched_coordinates,
+)
 from cogvx.models.sincos import sincos_table, timestep_sinusoid
-from cogvx.models.transformer.config import TransformerConfig
+from cogvx.models.transformer.config import Positions, TransformerConfig
+from cogvx.models.transformer.layout import Grid, Rope
 
 
 class TimeEmbedding(nn.Module):
@@ -44,10 +52,9 @@ class PatchEmbed(nn.Module):
             self.register_buffer("pos_embedding", torch.zeros(1, num_tokens, width))
 
     @property
-    def _sample_grid(self) -> tuple[int, int, int]:
+    def _sample_grid(self) -> Grid:
         config = self.config
-        frames = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
-        return frames, config.sample_height // config.patch_size, config.sample_width // config.patch_size
+        return (config.sample_frames - 1) // config.temporal_compression_ratio + 1, *config.sample_patches
 
     def forward(self, latents: Tensor, text_embeds: Tensor) -> Tensor:
         """Map latents (b c t h w) and text (b l d) to tokens (b l+t*h*w/p^2 d)."""
@@ -65,7 +72,7 @@ class PatchEmbed(nn.Module):
         t, h, w = latents.shape[2], latents.shape[3] // p, latents.shape[4] // p
         return tokens + self._positions((t, h, w), text.shape[1]).to(tokens)
 
-    def _positions(self, grid: tuple[int, int, int], text_length: int) -> Tensor:
+    def _positions(self, grid: Grid, text_length: int) -> Tensor:
         config = self.config
         if text_length != config.max_text_length:
             raise UsageError(f"this model takes exactly {config.max_text_length} text tokens, got {text_length}")
@@ -81,9 +88,29 @@ class PatchEmbed(nn.Module):
         return F.pad(table, (0, 0, text_length, 0))[None]
 
 
-def unpatchify(tokens: Tensor, grid: tuple[int, int, int], config: TransformerConfig) -> Tensor:
-    """Map output tokens (b t*h*w c*pt*p*p) of a grid (t, h, w) back to latents (b c t*pt h*p w*p)."""
+def rope_of(config: TransformerConfig, grid: Grid, positions: Positions) -> Rope | None:
+    """Return the rotary tables (t*h*w head_dim) of a grid of tokens, None for a form without rotation.
+
+    Raises:
+        UsageError: The model has no such positions.
+    """
+    if not config.rotary:
+        if positions == "interpolate":
+            raise UsageError("only a model with rotary positions can interpolate them")
+        return None
+    size, base = grid[1:], config.sample_patches
+    if positions == "extrapolate":
+        coordinates = plain_coordinates(size)
+    elif positions == "interpolate":
+        coordinates = stretched_coordinates(size, base)
+    else:
+        coordinates = (fitted_coordinates if config.temporal_patch_size is None else sliced_coordinates)(size, base)
+    return rope_table(config.head_dim, grid[0], *coordinates)
+
+
+def unpatchify(tokens: Tensor, grid: Grid, config: TransformerConfig) -> Tensor:
+    """Map output tokens (... t*h*w c*pt*p*p) of a grid (t, h, w) back to latents (... c t*pt h*p w*p)."""
     t, h, w = grid
     p, pt = config.patch_size, config.temporal_patch_size or 1
-    pattern = "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)"
+    pattern = "... (t h w) (c pt ph pw) -> ... c (t pt) (h ph) (w pw)"
     return rearrange(tokens, pattern, t=t, h=h, w=w, pt=pt, ph=p, pw=p)

@@ -1,13 +1,19 @@
 """The expert transformer: noised latents, text and time to the velocity."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from cogvx.distributed import World
 from cogvx.models.attention import Backend
-from cogvx.models.rope import fitted_coordinates, rope_table, sliced_coordinates
-from cogvx.models.transformer.blocks import ExpertBlock, FinalAdaLN, split
-from cogvx.models.transformer.config import TransformerConfig
-from cogvx.models.transformer.embeddings import PatchEmbed, TimeEmbedding, unpatchify
+from cogvx.models.transformer.blocks import FinalAdaLN
+from cogvx.models.transformer.config import Positions, TransformerConfig
+from cogvx.models.transformer.embeddings import PatchEmbed, TimeEmbedding, rope_of, unpatchify
+from cogvx.models.transformer.layout import Grid, Layout, Rope, layout_of
+from cogvx.models.transformer.packed import run_packed
+from cogvx.models.transformer.variants import make_block
 from cogvx.shapes import expect
 
 
@@ -21,16 +27,26 @@ class ExpertTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.attention_backend: Backend = "auto"
+        self.activation_checkpointing = False  # training keeps the inputs of blocks only, and computes the rest again
         self.patch_embed = PatchEmbed(config)
         self.time_embedding = TimeEmbedding(config.hidden_size, config.time_size)
         self.ofs_embedding = TimeEmbedding(config.ofs_size, config.ofs_size) if config.ofs_size else None
-        self.transformer_blocks = nn.ModuleList(ExpertBlock(config) for _ in range(config.num_layers))
+        self.transformer_blocks = nn.ModuleList(make_block(config, layer) for layer in range(config.num_layers))
         self.norm_final = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.norm_out = FinalAdaLN(config)
         self.proj_out = nn.Linear(config.hidden_size, config.out_channels * config.patch_values)
 
-    def forward(self, latents: Tensor, text_embeds: Tensor, timestep: Tensor, *, ofs: Tensor | None = None) -> Tensor:
-        """Predict the velocity of noised latents.
+    def forward(
+        self,
+        latents: Tensor | Sequence[Tensor],
+        text_embeds: Tensor | Sequence[Tensor],
+        timestep: Tensor,
+        *,
+        ofs: Tensor | None = None,
+        positions: Positions | None = None,
+        world: World | None = None,
+    ) -> Tensor | list[Tensor]:
+        """Predict the velocity of noised latents; a list of clips goes as one sequence (`forward_packed`).
 
         Args:
             latents: (b c t h w), the noised latents and, for image-to-video, the image's behind them on c; t is a
@@ -38,6 +54,8 @@ class ExpertTransformer(nn.Module):
             text_embeds: (b l d).
             timestep: (b,) in 0...999.
             ofs: (b,) or (1,), the second scalar of the 1.5 image-to-video form.
+            positions: Another choice than the config's.
+            world: Who shares a packed sequence.
 
         Returns:
             Velocity (b c_out t h w): sqrt(alpha) noise - sqrt(1 - alpha) x0.
@@ -45,33 +63,44 @@ class ExpertTransformer(nn.Module):
         Raises:
             ShapeError: An axis does not fit.
         """
-        config = self.config
-        expect(latents, "b c t h w", "latents", c=config.in_channels)
-        expect(text_embeds, "b l d", "text_embeds", d=config.text_size)
+        if not (isinstance(latents, Tensor) and isinstance(text_embeds, Tensor)):
+            return run_packed(self, [*latents], [*text_embeds], timestep, ofs=ofs, positions=positions, world=world)
+        expect(latents, "b c t h w", "latents", c=self.config.in_channels)
+        expect(text_embeds, "b l d", "text_embeds", d=self.config.text_size)
         grid = self.grid(latents)
-        text_length = text_embeds.shape[1]
-        time = self.time_embedding(timestep, latents.dtype)
+        rope = self.rope(grid, latents.device, positions)
+        layout = layout_of([text_embeds.shape[1]], [grid], [rope], self.attention_backend)
+        time = self.time(timestep, ofs, latents.dtype)
+        tokens = self.run_blocks(self.patch_embed(latents, text_embeds), time, layout)
+        _, video = layout.split(tokens)
+        return unpatchify(self.head(video, time), grid, self.config)
+
+    def time(self, timestep: Tensor, ofs: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Return the vectors (b e) that steer the norms."""
+        time = self.time_embedding(timestep, dtype)
         if self.ofs_embedding is not None and ofs is not None:
-            time = time + self.ofs_embedding(ofs, latents.dtype)
-        tokens = self.patch_embed(latents, text_embeds)
-        rope = self.rope(grid, latents.device)
+            time = time + self.ofs_embedding(ofs, dtype)
+        return time
+
+    def run_blocks(self, tokens: Tensor, time: Tensor, layout: Layout) -> Tensor:
+        """Map tokens (b l d) to (b l d) through all blocks."""
         for block in self.transformer_blocks:
-            tokens = block(tokens, time, rope, text_length, self.attention_backend)
-        _, video = split(tokens, text_length)
-        return unpatchify(self.proj_out(self.norm_out(self.norm_final(video), time)), grid, config)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, time, layout, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = block(tokens, time, layout)
+        return tokens
 
-    def grid(self, latents: Tensor) -> tuple[int, int, int]:
-        """Return how many tokens latents (b c t h w) make along t, h and w."""
-        config = self.config
-        t, h, w = latents.shape[2:]
-        return t // (config.temporal_patch_size or 1), h // config.patch_size, w // config.patch_size
+    def head(self, video: Tensor, time: Tensor) -> Tensor:
+        """Map video tokens (b l d) under time (b e) to patches of velocity (b l c*pt*p*p)."""
+        return self.proj_out(self.norm_out(self.norm_final(video), time))
 
-    def rope(self, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor] | None:
+    def grid(self, latents: Tensor) -> Grid:
+        """Return how many tokens latents (... c t h w) make along t, h and w."""
+        t, h, w = latents.shape[-3:]
+        return t // (self.config.temporal_patch_size or 1), h // self.config.patch_size, w // self.config.patch_size
+
+    def rope(self, grid: Grid, device: torch.device, positions: Positions | None = None) -> Rope | None:
         """Return the rotary tables (t*h*w head_dim) of a grid, None for a form without rotation."""
-        config = self.config
-        if not config.rotary:
-            return None
-        base = config.sample_height // config.patch_size, config.sample_width // config.patch_size
-        coordinates = fitted_coordinates if config.temporal_patch_size is None else sliced_coordinates
-        cos, sin = rope_table(config.head_dim, grid[0], *coordinates(grid[1:], base))
-        return cos.to(device), sin.to(device)
+        tables = rope_of(self.config, grid, positions or self.config.positions)
+        return None if tables is None else (tables[0].to(device), tables[1].to(device))

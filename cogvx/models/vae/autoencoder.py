@@ -10,6 +10,7 @@ from cogvx.models.vae.config import VAEConfig
 from cogvx.models.vae.decoder import Decoder
 from cogvx.models.vae.encoder import Encoder
 from cogvx.models.vae.gaussian import DiagonalGaussian
+from cogvx.models.vae.parallel import Part
 from cogvx.models.vae.tiling import Tiling, run_tiled
 from cogvx.shapes import expect
 
@@ -32,12 +33,13 @@ class CausalVAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def encode(self, video: Tensor, *, tiling: Tiling | None = None) -> DiagonalGaussian:
+    def encode(self, video: Tensor, *, tiling: Tiling | None = None, part: Part | None = None) -> DiagonalGaussian:
         """Encode a clip to the distribution of its latents.
 
         Args:
             video: (b 3 t h w) in [-1, 1]; t = 8k + 1 is what the model was made for, h and w multiples of 8.
             tiling: Encode in tiles where the frames are larger than one.
+            part: Encode all chunks in one pass, untiled, as training does; the video is this rank's part of the clip.
 
         Returns:
             Mean and log-variance, each (b c t' h/8 w/8), before the scaling factor; t' = 2k + 1.
@@ -46,6 +48,8 @@ class CausalVAE(nn.Module):
             ShapeError: An axis does not fit.
         """
         expect(video, "b c t h w", "video", c=self.config.in_channels)
+        if part is not None:
+            return DiagonalGaussian(self.encoder(video, None, part.chunked(video.shape[2], ENCODE_CHUNK))[0])
         if tiling is None or not tiling.exceeded(video.shape[3], video.shape[4]):
             return DiagonalGaussian(_in_chunks(self.encoder, video, ENCODE_CHUNK))
         moments = run_tiled(
@@ -57,12 +61,13 @@ class CausalVAE(nn.Module):
         )
         return DiagonalGaussian(moments)
 
-    def decode(self, latents: Tensor, *, tiling: Tiling | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: Tiling | None = None, part: Part | None = None) -> Tensor:
         """Decode latents to a clip.
 
         Args:
             latents: (b c t h w), times the scaling factor; t odd is what the model was made for.
             tiling: Decode in tiles where the frames are larger than one.
+            part: Decode all chunks in one pass, untiled; the latents are those of this rank's part of the clip.
 
         Returns:
             Video (b 3 4t-3 8h 8w) about [-1, 1], not clamped.
@@ -72,6 +77,8 @@ class CausalVAE(nn.Module):
         """
         expect(latents, "b c t h w", "latents", c=self.config.latent_channels)
         z = self.unscale(latents)
+        if part is not None:
+            return self.decoder(z, None, part.chunked(z.shape[2], DECODE_CHUNK))[0]
         ratio = self.config.spatial_ratio
         if tiling is None or not tiling.exceeded(z.shape[3] * ratio, z.shape[4] * ratio):
             return _in_chunks(self.decoder, z, DECODE_CHUNK)

@@ -4,12 +4,16 @@ Every convolution over time takes the cache of the chunk before and returns its 
 Module names are those of the official weights in the diffusers layout.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cogvx.models.vae.causal_conv import CausalConv3d
+from cogvx.models.vae.parallel import Part
 
 NORM_EPS = 1e-6
 
@@ -28,20 +32,26 @@ class SpatialNorm(nn.Module):
         self.conv_y = CausalConv3d(latent_channels, channels, kernel_size=1)
         self.conv_b = CausalConv3d(latent_channels, channels, kernel_size=1)
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+    def forward(self, x: Tensor, z: Tensor, part: Part | None = None) -> Tensor:
         """Normalise x (b c t h w) under the latents z (b c' t' h' w') of the same chunk."""
         scale, shift = self.conv_y(z)[0], self.conv_b(z)[0]  # a 1x1x1 convolution commutes with nearest resizing
-        return self.norm_layer(x) * resize_nearest(scale, x) + resize_nearest(shift, x)
+        y = self.norm_layer(x) if part is None else part.normalise(self.norm_layer, x)
+        return y * resize_nearest(scale, x, part) + resize_nearest(shift, x, part)
 
 
-def resize_nearest(z: Tensor, x: Tensor) -> Tensor:
-    """Resize z (b c t' h' w') to the frames and size of x (b c t h w); an odd t keeps its first frame apart."""
+def resize_nearest(z: Tensor, x: Tensor, part: Part | None = None) -> Tensor:
+    """Resize z (b c t' h' w') to the frames and size of x (b c t h w); a first frame may stay apart."""
     frames, height, width = x.shape[2:]
-    if frames > 1 and frames % 2 == 1:
+    if frames > 1 and num_apart(x, part):
         first = F.interpolate(z[:, :, :1], size=(1, height, width))
         rest = F.interpolate(z[:, :, 1:], size=(frames - 1, height, width))
         return torch.cat([first, rest], dim=2)
     return F.interpolate(z, size=(frames, height, width))
+
+
+def num_apart(x: Tensor, part: Part | None) -> int:
+    """Return how many frames of x (b c t h w) are not paired: the first one of an odd chunk, or of a clip cut up."""
+    return x.shape[2] % 2 if part is None else int(part.first)
 
 
 class ResBlock(nn.Module):
@@ -57,11 +67,11 @@ class ResBlock(nn.Module):
         self.conv2 = CausalConv3d(out_channels, out_channels)
         self.conv_shortcut = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
-    def forward(self, x: Tensor, z: Tensor | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, z: Tensor | None, past: Past | None, part: Part | None = None) -> tuple[Tensor, Past]:
         """Transform x (b c t h w); z is the chunk of latents in the decoder, None in the encoder."""
         past1, past2 = past or (None, None)
-        h, past1 = self.conv1(F.silu(apply_norm(self.norm1, x, z)), past1)
-        h, past2 = self.conv2(F.silu(apply_norm(self.norm2, h, z)), past2)
+        h, past1 = self.conv1(F.silu(apply_norm(self.norm1, x, z, part)), past1, part)
+        h, past2 = self.conv2(F.silu(apply_norm(self.norm2, h, z, part)), past2, part)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return h + shortcut, (past1, past2)
 
@@ -72,13 +82,21 @@ def _norm(channels: int, num_groups: int, latent_channels: int | None) -> nn.Mod
     return SpatialNorm(channels, latent_channels, num_groups)
 
 
-def apply_norm(norm: nn.Module, x: Tensor, z: Tensor | None) -> Tensor:
+def apply_norm(norm: nn.Module, x: Tensor, z: Tensor | None, part: Part | None = None) -> Tensor:
     """Normalise x (b c t h w), under the latents z where the norm is spatial."""
-    return norm(x) if z is None else norm(x, z)
+    if z is not None:
+        return norm(x, z, part)
+    return norm(x) if part is None else part.normalise(cast(nn.GroupNorm, norm), x)
 
 
 class ResStack(nn.Module):
-    """Residual blocks one after the other: the middle of encoder and decoder."""
+    """Residual blocks one after the other: the middle of encoder and decoder.
+
+    Attributes:
+        recompute: Compute a block again on the way back instead of keeping its activations.
+    """
+
+    recompute = False
 
     def __init__(
         self, in_channels: int, out_channels: int, num_blocks: int, num_groups: int, latent_channels: int | None = None
@@ -89,11 +107,14 @@ class ResStack(nn.Module):
             ResBlock(a, b, num_groups, latent_channels) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
 
-    def forward(self, x: Tensor, z: Tensor | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, z: Tensor | None, past: Past | None, part: Part | None = None) -> tuple[Tensor, Past]:
         """Transform x (b c t h w)."""
         pasts = []
         for block, block_past in zip(self.resnets, past or [None] * len(self.resnets), strict=True):
-            x, kept = block(x, z, block_past)
+            if self.recompute and torch.is_grad_enabled():
+                x, kept = checkpoint(block, x, z, block_past, part, use_reentrant=False)
+            else:
+                x, kept = block(x, z, block_past, part)
             pasts.append(kept)
         return x, tuple(pasts)
 
@@ -107,11 +128,11 @@ class DownBlock(ResStack):
         super().__init__(in_channels, out_channels, num_blocks, num_groups)
         self.downsamplers = nn.ModuleList([Downsample(out_channels, shrink_time)] if shrink else [])
 
-    def forward(self, x: Tensor, z: Tensor | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, z: Tensor | None, past: Past | None, part: Part | None = None) -> tuple[Tensor, Past]:
         """Transform x (b c t h w)."""
-        x, past = super().forward(x, z, past)
+        x, past = super().forward(x, z, past, part)
         for downsample in self.downsamplers:
-            x = downsample(x)
+            x = downsample(x, part)
         return x, past
 
 
@@ -131,11 +152,11 @@ class UpBlock(ResStack):
         super().__init__(*channels, num_blocks, num_groups, latent_channels)
         self.upsamplers = nn.ModuleList([Upsample(channels[1], grow_time)] if grow else [])
 
-    def forward(self, x: Tensor, z: Tensor | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, z: Tensor | None, past: Past | None, part: Part | None = None) -> tuple[Tensor, Past]:
         """Transform x (b c t h w)."""
-        x, past = super().forward(x, z, past)
+        x, past = super().forward(x, z, past, part)
         for upsample in self.upsamplers:
-            x = upsample(x)
+            x = upsample(x, part)
         return x, past
 
 
@@ -147,10 +168,10 @@ class Downsample(nn.Module):
         self.shrink_time = shrink_time
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, part: Part | None = None) -> Tensor:
         """Map (b c t h w) to (b c t' h/2 w/2), t' = ceil(t/2) with shrink_time."""
         if self.shrink_time:
-            odd = x.shape[2] % 2
+            odd = num_apart(x, part)
             parts = [x[:, :, :odd]] if odd else []
             if x.shape[2] > 1:
                 # Over (t, h*w): the 3D pooling has no half precision on the CPU.
@@ -168,10 +189,10 @@ class Upsample(nn.Module):
         self.grow_time = grow_time
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, part: Part | None = None) -> Tensor:
         """Map (b c t h w) to (b c t' 2h 2w); with grow_time t' = 2t - 1 for odd t and 2t for even t."""
-        if self.grow_time and x.shape[2] > 1:
-            odd = x.shape[2] % 2
+        odd = num_apart(x, part)
+        if self.grow_time and x.shape[2] > odd:
             x = torch.cat([x[:, :, :odd], x[:, :, odd:].repeat_interleave(2, dim=2)], dim=2)
         b = x.shape[0]
         x = F.interpolate(rearrange(x, "b c t h w -> (b t) c h w"), scale_factor=2.0)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from cogvx.models.vae.parallel import Part
+
 
 class CausalConv3d(nn.Module):
     """Convolution over (t h w) whose output frame depends on this frame and earlier ones.
@@ -19,14 +21,19 @@ class CausalConv3d(nn.Module):
         pad = kernel_size // 2
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, padding=(0, pad, pad))
 
-    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, past: Tensor | None = None, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """Return the convolved chunk and the frames that the next chunk needs.
 
         Args:
             x: (b c t h w).
             past: (b c k-1 h w), the second value of the call on the chunk before; None at the start of a clip.
+            part: Where these frames stand in a clip that is cut over ranks; the past then comes from the rank before.
         """
+        if part is not None and self.num_past:
+            past = part.before(x, self.num_past)
         if past is None:
             past = x[:, :, :1].expand(-1, -1, self.num_past, -1, -1)
         padded = torch.cat([past, x], dim=2) if self.num_past else x
+        if part is not None:  # no chunk follows, and what is returned would only keep memory
+            return self.conv(padded), x.new_empty(0)
         return self.conv(padded), padded[:, :, padded.shape[2] - self.num_past :]

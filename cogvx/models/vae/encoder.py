@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogvx.models.vae.blocks import NORM_EPS, DownBlock, Past, ResStack
+from cogvx.models.vae.blocks import NORM_EPS, DownBlock, Past, ResStack, apply_norm
 from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.models.vae.config import VAEConfig
+from cogvx.models.vae.parallel import Part
 
 
 class Encoder(nn.Module):
@@ -35,23 +36,24 @@ class Encoder(nn.Module):
         self.norm_out = nn.GroupNorm(groups, widths[-1], eps=NORM_EPS)
         self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels)
 
-    def forward(self, video: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """Encode one chunk.
+    def forward(self, video: Tensor, past: Past | None = None, part: Part | None = None) -> tuple[Tensor, Past]:
+        """Encode one chunk, or all chunks of a part in one pass.
 
         Args:
             video: (b 3 t h w) in [-1, 1].
             past: The caches of the chunk before, None at the start of a clip.
+            part: Where the frames stand in a clip that runs in one pass.
 
         Returns:
             Moments (b 2c t' h/8 w/8), and the caches for the next chunk.
         """
         num_blocks = len(self.down_blocks)
         past_in, *past_down, past_mid, past_out = past or [None] * (num_blocks + 3)
-        x, kept_in = self.conv_in(video, past_in)
+        x, kept_in = self.conv_in(video, past_in, part)
         kept_down = []
         for block, block_past in zip(self.down_blocks, past_down, strict=True):
-            x, kept = block(x, None, block_past)
+            x, kept = block(x, None, block_past, part)
             kept_down.append(kept)
-        x, kept_mid = self.mid_block(x, None, past_mid)
-        x, kept_out = self.conv_out(F.silu(self.norm_out(x)), past_out)
+        x, kept_mid = self.mid_block(x, None, past_mid, part)
+        x, kept_out = self.conv_out(F.silu(apply_norm(self.norm_out, x, None, part)), past_out, part)
         return x, (kept_in, *kept_down, kept_mid, kept_out)

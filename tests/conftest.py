@@ -1,0 +1,88 @@
+"""A fixture that runs a function of a test file on several real processes."""
+
+import importlib.util
+import inspect
+import multiprocessing
+import os
+import pickle
+import socket
+import sys
+import traceback
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import pytest
+
+# Where test files find what several of them use, in this process and in the ranks.
+sys.path.append(str(Path(__file__).parent / "shared"))
+
+PRELOADED = ["torch", "torch.distributed.fsdp", "cogvx.models.transformer", "pytest", "toy_task"]
+# A process that has PyTorch ready and forks the ranks, so that each starts in a moment.
+SERVER = multiprocessing.get_context("forkserver")
+
+
+def load(path):
+    """Import a test file by its path, once."""
+    name = "ranks_of_" + os.path.basename(path).removesuffix(".py")
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def one_rank(path, name, rank, size, port, context, args, results):
+    import torch
+
+    from cogvx import distributed
+
+    torch.set_num_threads(1)
+    if size > 1:
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({key: str(value) for key, value in place.items()})
+    try:
+        world = distributed.start(context=context, device="cpu", timeout=60)
+        answer = (True, getattr(load(path), name)(world, *args))
+        distributed.stop(world)
+    except BaseException:
+        answer = (False, traceback.format_exc())
+    results.send_bytes(pickle.dumps(answer))
+    results.close()
+    os._exit(0)  # a rank whose neighbour failed would wait for it
+
+
+def run_ranks(size, function, *args, context=1, timeout=60):
+    SERVER.set_forkserver_preload(PRELOADED)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path, name = inspect.getfile(function), function.__name__
+    started = []
+    for rank in range(size):
+        ours, theirs = SERVER.Pipe(duplex=False)
+        process = SERVER.Process(target=one_rank, args=(path, name, rank, size, port, context, args, theirs))
+        process.start()
+        theirs.close()
+        started.append((process, ours))
+    answers = {}
+    try:
+        while len(answers) < size:
+            waiting = {pipe: rank for rank, (_, pipe) in enumerate(started) if rank not in answers}
+            ready = wait(list(waiting), timeout)
+            assert ready, f"ranks {sorted(waiting.values())} gave no answer in {timeout} s"
+            for pipe in ready:
+                good, answers[waiting[pipe]] = pickle.loads(pipe.recv_bytes())
+                assert good, f"rank {waiting[pipe]}: {answers[waiting[pipe]]}"
+    finally:
+        for process, _ in started:
+            if len(answers) < size:
+                process.kill()
+            process.join()
+    return [answers[rank] for rank in range(size)]
+
+
+@pytest.fixture
+def ranks():
+    """Call `ranks(2, function, *args, context=1)`: run function(world, *args) on that many processes; their results."""
+    return run_ranks
