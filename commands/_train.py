@@ -80,7 +80,8 @@ def print_plan(
     rows = [[name, f"{count:,}"] for name, count in plan.parameters.items()]
     console.table([*rows, ["trained", f"{plan.trained:,}"]], header=["network", "parameters"])
     typer.echo()
-    columns = ["stage", "steps", "clips", "a step", "tokens", "each device", "activations", "checkpointed"]
+    columns = ["stage", "steps", "largest clip", "clips/step", "tokens/step", "each device"]
+    columns += ["activations", "checkpointed"]
     console.table([_stage_row(stage) for stage in plan.stages], header=columns)
     typer.echo()
     memory = {

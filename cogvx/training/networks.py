@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
@@ -126,8 +127,6 @@ def _config(recipe: Recipe, part: str) -> Mapping[str, Any]:
 
 
 def _is_here(source: str) -> bool:
-    from pathlib import Path
-
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
