@@ -10,6 +10,9 @@ from ._options import Json
 _EXTRAS = {
     "flash_attn": ("faster attention on CUDA", "pip install 'cogvx[flash]'"),
     "lpips": ("LPIPS in `vae roundtrip`", "pip install 'cogvx[metrics]'"),
+    "peft": ("training of LoRAs", "pip install 'cogvx[train]'"),
+    "matplotlib": ("curves of `cogvx train plot`", "pip install 'cogvx[plot]'"),
+    "tensorboard": ("TensorBoard's files of a run", "pip install 'cogvx[tensorboard]'"),
     "diffusers": ("parity checks of `cogvx verify`", "pip install 'cogvx[test]'"),
 }
 _ENCODERS = {"libx264": "mp4", "libvpx-vp9": "webm", "ffv1": "mkv (lossless)"}

@@ -41,9 +41,9 @@ class Sizes:
     num_frames: int = 17
     fps: int = 8
     clips: int = 9000
-    vae_steps: int = 3000
-    dit_steps: int = 3900
-    i2v_steps: int = 450
+    vae_steps: int = 2700
+    dit_steps: int = 2900
+    i2v_steps: int = 200
     batch_size: int = 32
     max_text_length: int = 56
     vocabulary: int = 600
@@ -157,7 +157,8 @@ class Run:
         """Fine-tune the image-to-video transformer; its new input channels start at zero."""
         transformer, text_encoder = self._new_transformer(image=True), self._new_text_encoder()
         weights = self._mean_weights("dit")
-        text_encoder.encoder.load_state_dict(weights["text_encoder"])
+        tied = {"encoder.embed_tokens.weight": weights["text_encoder"]["shared.weight"]}
+        text_encoder.encoder.load_state_dict(weights["text_encoder"] | tied)
         transformer.load_state_dict(widen_input(weights["transformer"], transformer))
         recipe = DiTRecipe(
             num_steps=self.sizes.i2v_steps, batch_size=self.sizes.batch_size, lr=5e-4, ema_decay=0.99, seed=1

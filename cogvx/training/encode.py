@@ -22,7 +22,9 @@ from cogvx.data.text_embeds import save_text_embeds
 from cogvx.data.video import to_video
 from cogvx.errors import CogvxError, InputError, RefusedError, UsageError
 from cogvx.files import clean
-from cogvx.training.encoders import Encoders, noise_first_frame
+from cogvx.training.conditioning import noise_image
+from cogvx.training.encoders import Encoders
+from cogvx.training.recipe import DiffusionOptions
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,11 @@ class ManifestEncoder:
 
                 def make_first(image: Tensor, plan: Plan = plan, path: Path = plan.first_frames) -> None:
                     source = torch.Generator().manual_seed(int(path.stem[:15], 16))
-                    noisy = [noise_first_frame(image, source) for _ in range(self.options.first_frames)]
+                    noise = DiffusionOptions()  # the official strength
+                    noisy = [
+                        noise_image(image, mean=noise.image_noise_mean, std=noise.image_noise_std, generator=source)
+                        for _ in range(self.options.first_frames)
+                    ]
                     made = [encoders.posterior(frame) for frame in noisy]
                     means, stds = (torch.cat(part, dim=1) for part in zip(*made, strict=True))
                     self._save(path, plan, means, stds, num_frames=1)

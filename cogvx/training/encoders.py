@@ -21,7 +21,6 @@ from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.vae import CausalVAE
 
 Tiles = Literal["auto", "on", "off"]
-_NOISE_MEAN, _NOISE_STD = -3.0, 0.5  # of the natural logarithm of the strength of a first frame's noise
 
 
 class Encoders(Protocol):
@@ -106,15 +105,6 @@ def open_cache(folder: Path, model: ModelFolder, *, dtype: torch.dtype, tiles: T
             model.weights_sha256("text_encoder"), config, tokenizer, model.max_text_length, dtype_name(dtype)
         )
     return EncodedCache(folder, vae, text)
-
-
-def noise_first_frame(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a first frame (3 1 h w) in [-1, 1] with Gaussian noise, whose logarithmic strength is normal too.
-
-    Source: CogVideoX paper (arXiv 2408.06072), "Image to Video Model"; zai-org/CogVideo sat/diffusion_video.py.
-    """
-    sigma = torch.exp(_NOISE_MEAN + _NOISE_STD * torch.randn((), generator=generator))
-    return image + sigma * torch.randn(image.shape, generator=generator)
 
 
 def _digest(*parts: object) -> str:

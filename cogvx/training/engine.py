@@ -316,6 +316,10 @@ class _Run:
         if run.validate_every and (self.step % run.validate_every == 0 or last):
             with self._autocast():
                 numbers = self.parallel.call(self.task.validate)
+                if self.ema is not None and self.step:
+                    with self._mean_weights():
+                        found = self.parallel.call(self.task.validate)
+                    numbers |= {f"ema_{name}": value for name, value in found.items()}
             if numbers:
                 self._write({"step": self.step, **numbers})
         if run.preview_every and self.step and (self.step % run.preview_every == 0 or last):

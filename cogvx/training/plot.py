@@ -126,6 +126,7 @@ def _plot_held_out(axes: Any, found: Mapping[str, Curve], name: str, colour: str
         for number, key in enumerate(bins):
             _line(axes, found[key], f"t = {key.removeprefix(f'{_HELD_OUT}_')}", color=f"C{number}")
         _line(axes, found.get(_HELD_OUT), "mean", color="black", linestyle="--")
+        _line(axes, found.get(f"ema_{_HELD_OUT}"), "mean, averaged weights", color="black")
         return
     others = [_HELD_OUT] if _HELD_OUT in found else [key for key in found if key.startswith("val_")][:1]
     for key in others:

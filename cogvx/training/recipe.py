@@ -175,6 +175,7 @@ class VAEOptions:
         gan_weight: Weight of its term, on top of the adaptive one; 0: no discriminator.
         gan_width: Channels of its first level.
         gan_lr: Its learning rate; 0: that of the VAE.
+        norms: What group norms look at: "chunk" as the released models compute, "clip" as the official training code.
     """
 
     l1: float = _within(1.0, least=0)
@@ -186,6 +187,7 @@ class VAEOptions:
     gan_weight: float = _within(0.0, least=0)
     gan_width: int = _within(64, least=1)
     gan_lr: float = _within(0.0, least=0)
+    norms: Literal["chunk", "clip"] = "chunk"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,10 @@ class Task(Protocol):
         ...
 
     def validate(self) -> dict[str, float]:
-        """Return numbers on held-out clips, the same on all ranks; called before step 1 and every validate_every."""
+        """Return numbers on held-out clips, the same on all ranks; called before step 1 and every validate_every.
+
+        After step 0 a second call follows with the running mean as the weights; its numbers are logged as `ema_…`.
+        """
         ...
 
     def preview(self, folder: Path) -> None:

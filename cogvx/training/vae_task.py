@@ -60,7 +60,6 @@ class VAETask:
         stages: Sequence[VAEStage],
         held_out: Clips | None = None,
         world: World,
-        norms: Norms = "chunk",
     ) -> None:
         """Take a VAE.
 
@@ -70,15 +69,14 @@ class VAETask:
             stages: The clips of each stage.
             held_out: Clips of the validation, the previews and, for a new VAE, of its scaling factor.
             world: The ranks.
-            norms: Over what group norms look.
 
         Raises:
             UsageError: The recipe asks for what does not go together.
             MissingError: The perceptual network's package is not installed.
         """
         self.recipe, self.world, self.vae = recipe, world, vae.train().requires_grad_(True)
-        self.norms: Norms = norms
-        self.identity: dict[str, str] = {"norms": norms}
+        self.norms: Norms = recipe.vae.norms
+        self.identity: dict[str, str] = {}
         self.dtype = arithmetic_dtype(recipe, world.device)
         self._ratio = vae.config.temporal_compression_ratio
         self._check()
