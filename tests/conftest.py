@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-# Where test files find what several of them use, in this process and in the ranks.
-sys.path.append(str(Path(__file__).parent / "shared"))
+# Where test files find what several of them use, and the ranks find the test files. At the end: nothing is shadowed.
+sys.path += [str(Path(__file__).parent / "shared"), str(Path(__file__).parents[1])]
 
 PRELOADED = ["torch", "torch.distributed.fsdp", "cogvx.models.transformer", "pytest", "toy_task"]
 # A process that has PyTorch ready and forks the ranks, so that each starts in a moment.
