@@ -163,21 +163,3 @@ def _loss(
 
 def _coin(count: int, probability: float, generator: torch.Generator) -> Tensor:
     return torch.rand(count, generator=generator) < probability
-
-
-def init_transformer(transformer: ExpertTransformer, *, generator: torch.Generator) -> None:
-    """Initialise for training from nothing: modulations and output at zero, projections small.
-
-    Source: zai-org/CogVideo sat/dit_video_concat.py (SPEC of the training from scratch).
-    """
-    layers = transformer.config.num_layers
-    for name, weight in transformer.named_parameters():
-        if "norm" in name and "linear" not in name:
-            continue
-        if name.endswith("bias") or ".linear.weight" in name or name.startswith("proj_out"):
-            nn.init.zeros_(weight)
-        else:
-            out = ".to_out." in name or ".ff.net.2." in name
-            flat = weight.flatten(1)
-            std = flat.shape[1] ** -0.5 * (0.5 / (2 * layers) ** 0.5 if out else 0.5)
-            nn.init.normal_(weight, std=std, generator=generator)

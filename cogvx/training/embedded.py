@@ -27,8 +27,9 @@ from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer, TransformerConfig
 from cogvx.models.vae import CausalVAE, VAEConfig
 from cogvx.training.amx import make_convolutions_safe
-from cogvx.training.dit import DiTRecipe, Encoded, init_transformer, train_dit
+from cogvx.training.dit import DiTRecipe, Encoded, train_dit
 from cogvx.training.pool import Pool, make_pool
+from cogvx.training.start import init_transformer, widen_input
 from cogvx.training.vae import VAERecipe, reconstruction_psnr, train_vae
 
 
@@ -285,14 +286,6 @@ def train_tokenizer(texts: list[str], folder: Path, sizes: Sizes) -> T5Tokenizer
     tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=0, model_max_length=sizes.max_text_length)
     tokenizer.save_pretrained(folder)
     return T5Tokenizer.from_pretrained(folder)
-
-
-def widen_input(weights: dict[str, Tensor], transformer: ExpertTransformer) -> dict[str, Tensor]:
-    """Return text-to-video weights for a transformer with more input channels; the new ones start at zero."""
-    key = "patch_embed.proj.weight"
-    wide = torch.zeros_like(transformer.state_dict()[key])
-    wide[:, : weights[key].shape[1]] = weights[key]
-    return {**weights, key: wide}
 
 
 def _bf16(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from cogvx.files import save_safetensors
 from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer, TransformerConfig
 from cogvx.models.vae import CausalVAE, VAEConfig
-from cogvx.training.dit import DiTRecipe, Encoded, init_transformer, train_dit
+from cogvx.training.dit import DiTRecipe, Encoded, train_dit
+from cogvx.training.start import init_transformer
 from cogvx.training.state import load_state
 from cogvx.training.vae import VAERecipe, train_vae
 
