@@ -15,7 +15,7 @@ from cogvx.diffusion.timesteps import stratified_timesteps
 from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer
 from cogvx.training.batches import shuffled
-from cogvx.training.optim import EMA, make_optimizers, trapezoid
+from cogvx.training.optim import EMA, lr_factor, make_optimizers
 from cogvx.training.state import load_state, save_state
 
 
@@ -45,7 +45,7 @@ class DiTRecipe:
     ema_decay: float = 0.999
     caption_dropout: float = 0.1
     image_dropout: float = 0.05
-    dense_share: float = 0.4
+    dense_share: float = 0.3
     autocast: bool = True
     log_every: int = 50
     save_every: int = 500
@@ -117,7 +117,7 @@ def train_dit(
         loss = _loss(transformer, text_encoder, schedule, data, recipe, torch.from_numpy(next(order)), generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
-        factor = trapezoid(step, recipe.num_steps, warmup=recipe.warmup)
+        factor = lr_factor(step, recipe.num_steps, warmup=recipe.warmup, decay="linear")
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * factor

@@ -1,11 +1,11 @@
 """Training of the expert transformer: text to video, image to video, and LoRA."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from cogvx.data.dataset import Sample
 from cogvx.diffusion.losses import mean_squared_errors, noised
 from cogvx.diffusion.timesteps import independent_timesteps, stratified_timesteps
 from cogvx.distributed import World
-from cogvx.errors import CogvxError, UsageError
+from cogvx.errors import UsageError
 from cogvx.files import sha256_file
 from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer
@@ -31,6 +31,7 @@ from cogvx.training.optim import make_optimizers
 from cogvx.training.order import Item
 from cogvx.training.preview import make_previews
 from cogvx.training.recipe import Recipe
+from cogvx.training.run_folder import list_bad
 from cogvx.training.stages import StageData, open_encoded, open_held_out, open_stages, opener
 from cogvx.training.start import StartingModel, find_model, takes_image
 from cogvx.training.task import Loss
@@ -319,6 +320,7 @@ class DiTTask:
         if recipe.diffusion.positions != "fit":
             # In the config, so that previews and the result have them too.
             transformer.config = replace(transformer.config, positions=recipe.diffusion.positions)
+        transformer.attention_backend = recipe.run.attention
         transformer.activation_checkpointing = recipe.run.activation_checkpointing
         return transformer
 
@@ -365,16 +367,11 @@ def make_task(recipe: Recipe, folder: Path, *, world: World, announce: Callable[
         if world.rank == 0:
             print(text, file=sys.stderr)
 
-    def list_bad(name: str, error: CogvxError) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "bad.jsonl").open("a", encoding="utf-8") as file:  # a short line: ranks do not mix
-            file.write(json.dumps({"entry": name, "error": str(error)}, ensure_ascii=False) + "\n")
-
     announce = announce or tell
     model = find_model(recipe, announce=announce)
     with_image = recipe.kind == "i2v" or takes_image(model.transformer_config, model.vae_config)
     cache = open_encoded(recipe, model.folders, dtype=arithmetic_dtype(recipe, world.device))
-    opened = opener(recipe, cache=cache, with_image=with_image, on_bad=list_bad)
+    opened = opener(recipe, cache=cache, with_image=with_image, on_bad=partial(list_bad, folder))
     stages = open_stages(recipe, opened, vae=model.vae_config, transformer=model.transformer_config)
     held_out = open_held_out(recipe, opened, vae=model.vae_config, transformer=model.transformer_config)
     if recipe.run.validate_every and not held_out:

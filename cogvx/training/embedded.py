@@ -43,9 +43,9 @@ class Sizes:
     fps: int = 8
     clips: int = 9000
     vae_steps: int = 2700
-    dit_steps: int = 2900
-    i2v_steps: int = 200
-    batch_size: int = 32
+    dit_steps: int = 5000
+    i2v_steps: int = 800
+    batch_size: int = 48
     max_text_length: int = 56
     vocabulary: int = 600
 
@@ -151,7 +151,7 @@ class Run:
         torch.manual_seed(0)
         transformer, text_encoder = self._new_transformer(image=False), self._new_text_encoder()
         init_transformer(transformer, generator=torch.Generator().manual_seed(0))
-        recipe = DiTRecipe(num_steps=self.sizes.dit_steps, batch_size=self.sizes.batch_size)
+        recipe = DiTRecipe(num_steps=self.sizes.dit_steps, batch_size=self.sizes.batch_size, lr=5e-3)
         self._train("dit", transformer, text_encoder, recipe, train_text=True)
 
     def i2v(self) -> None:
@@ -162,7 +162,7 @@ class Run:
         text_encoder.encoder.load_state_dict(weights["text_encoder"] | tied)
         transformer.load_state_dict(widen_input(weights["transformer"], transformer))
         recipe = DiTRecipe(
-            num_steps=self.sizes.i2v_steps, batch_size=self.sizes.batch_size, lr=5e-4, ema_decay=0.99, seed=1
+            num_steps=self.sizes.i2v_steps, batch_size=self.sizes.batch_size, lr=2e-3, ema_decay=0.998, seed=1
         )
         self._train("i2v", transformer, text_encoder, recipe, train_text=False)
 

@@ -81,12 +81,13 @@ def _like(update: Tensor, weight: Tensor) -> Tensor:
 def orthogonalise(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     """Return matrices (b m n) with the singular vectors of the given ones and singular values near 1, float32."""
     wide = matrices.shape[1] <= matrices.shape[2]
-    x = (matrices if wide else matrices.mT).bfloat16()
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = matrices if wide else matrices.mT
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16().contiguous()
     a, b, c = _QUINTIC
     for _ in range(num_iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return (x if wide else x.mT).float()
 
 
@@ -166,7 +167,7 @@ def trapezoid(step: int, num_steps: int, *, warmup: int = 50, decay_share: float
     return max(0.0, min(1.0, (step + 1) / warmup, left))
 
 
-Decay = Literal["cosine", "constant", "trapezoid"]
+Decay = Literal["cosine", "linear", "constant", "trapezoid"]
 
 
 def lr_factor(step: int, num_steps: int, *, warmup: int, decay: Decay) -> float:
@@ -176,14 +177,16 @@ def lr_factor(step: int, num_steps: int, *, warmup: int, decay: Decay) -> float:
         step: Steps done before this one.
         num_steps: Of the whole run.
         warmup: Steps in which the rate rises.
-        decay: "cosine" falls from the warm-up's end on, "trapezoid" in the last 40 % of all steps, "constant" never.
+        decay: "cosine" and "linear" fall from the warm-up's end on, "trapezoid" in the last 40 % of all steps,
+            "constant" never.
     """
     if decay == "trapezoid":
         return trapezoid(step, num_steps, warmup=max(1, warmup))
     rise = min(1.0, (step + 1) / max(1, warmup))
     if decay == "constant" or step < warmup:
         return rise
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
+    done = (step - warmup) / max(1, num_steps - warmup)
+    return 1 - done if decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 class EMA:

@@ -48,7 +48,7 @@ def curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
         for key, value in record.items():
             if key != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 # A VAE has the same numbers of its training clips; records of training have a loss.
-                name = key if "loss" in record or key.startswith("val_") else f"val_{key}"
+                name = key if "loss" in record or key.startswith(("val_", "ema_val_")) else f"val_{key}"
                 steps, values = found.setdefault(name, ([], []))
                 steps.append(record["step"])
                 values.append(float(value))

@@ -96,7 +96,7 @@ class OptimOptions:
     eps: float = _within(1e-8, above=0, most=1)
     weight_decay: float = _within(1e-4, least=0, most=1)
     warmup: int = _within(100, least=0)
-    decay: Literal["cosine", "constant", "trapezoid"] = "cosine"
+    decay: Literal["cosine", "linear", "constant", "trapezoid"] = "cosine"
     clip: float = _within(1.0, least=0)
     ema: float = _within(0.9999, least=0, most=0.9999999)
 
@@ -108,6 +108,8 @@ class RunOptions:
     Attributes:
         accumulate: Micro batches that a rank cuts its clips of a step into (VAE; a transformer's is one pack).
         dtype: Of the arithmetic; weights and optimizer stay in fp32. "auto": bf16 on CUDA, fp32 elsewhere.
+        attention: Of the transformer: PyTorch's kernels, the flash-attn package, or the plain formula, which is the
+            fastest for short sequences on a CPU; "auto" takes flash where it can run.
         activation_checkpointing: Compute blocks again on the way back instead of keeping their activations.
         shard: Spread weights, gradients and optimizer over the data ranks (FSDP2).
         context: Ranks that share one clip along its sequence (transformer) or its frames (VAE).
@@ -123,6 +125,7 @@ class RunOptions:
 
     accumulate: int = _within(1, least=1)
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    attention: Literal["auto", "sdpa", "flash", "reference"] = "auto"
     activation_checkpointing: bool = False
     shard: bool = False
     context: int = _within(1, least=1)

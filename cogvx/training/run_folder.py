@@ -119,6 +119,30 @@ def set_aside(path: Path) -> Path:
     raise UsageError(f"{path.parent}: too many checkpoints set aside; remove some")
 
 
+def list_bad(folder: Path, name: str, error: Exception) -> None:
+    """Note in `bad.jsonl` of a run folder that an entry could not be used: one line an entry, over ranks and resumes.
+
+    Args:
+        folder: The run folder, made if it is missing.
+        name: Of the entry.
+        error: What is wrong with it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "bad.jsonl").open("a+", encoding="utf-8") as file:
+        with contextlib.suppress(ImportError, OSError):  # no locks here: at worst an entry has two lines
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        key = json.dumps(name, ensure_ascii=False)
+        if any(line.startswith(f'{{"entry": {key}, ') for line in text.split("\n")):
+            return
+        line = json.dumps({"entry": name, "error": str(error)}, ensure_ascii=False)
+        # A process that was killed may have left half a line.
+        file.write(f"{chr(10) if text and not text.endswith(chr(10)) else ''}{line}\n")
+
+
 class Metrics:
     """A file of JSON lines that grows one whole line at a time, `metrics.jsonl`."""
 

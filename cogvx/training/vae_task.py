@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.optim import Optimizer
 from cogvx.checkpoints.saving import save_component
 from cogvx.data.video import to_frames, to_video, write_clip
 from cogvx.distributed import World, all_sum, alone
-from cogvx.errors import CogvxError, InputError, UsageError
+from cogvx.errors import InputError, UsageError
 from cogvx.files import sha256_file
 from cogvx.metrics.flicker import flicker_excess, flicker_x1000
 from cogvx.metrics.reconstruction import WINDOW, psnr, ssim
@@ -29,6 +30,7 @@ from cogvx.training.engine import arithmetic_dtype
 from cogvx.training.optim import make_optimizers
 from cogvx.training.perceptual import load_distance
 from cogvx.training.recipe import Recipe
+from cogvx.training.run_folder import list_bad
 from cogvx.training.start import find_model
 from cogvx.training.task import Loss
 from cogvx.training.vae_data import Clips, VAEBatches, VAEStage, open_clips, rates
@@ -314,12 +316,7 @@ def make_task(recipe: Recipe, folder: Path, *, world: World, announce: Callable[
     """
     announce = announce or (lambda text: None)
 
-    def list_bad(name: str, error: CogvxError) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "bad.jsonl").open("a", encoding="utf-8") as file:  # a short line: ranks do not mix
-            file.write(json.dumps({"entry": name, "error": str(error)}, ensure_ascii=False) + "\n")
-
-    stages, held_out = open_clips(recipe, on_bad=list_bad)
+    stages, held_out = open_clips(recipe, on_bad=partial(list_bad, folder))
     model = find_model(recipe, announce=announce)
     task = VAETask(recipe, vae=model.vae(world.device), stages=stages, held_out=held_out, world=world)
     hashes = [sha256_file(Path(path)) for path in (*recipe.data.train, *recipe.data.validation)]

@@ -19,7 +19,7 @@ from cogvx.training.checkpoint import State, choose, differences, read_note, sav
 from cogvx.training.engine import train
 from cogvx.training.optim import EMA
 from cogvx.training.recipe import DataOptions
-from cogvx.training.run_folder import Metrics, check, checkpoints, prune
+from cogvx.training.run_folder import Metrics, check, checkpoints, list_bad, prune
 
 
 def make_state(steps=2, name="adamw"):
@@ -363,3 +363,25 @@ def test_an_older_checkpoint_sets_the_later_ones_aside(tmp_path):
 
 def test_errors_are_ones_a_user_can_fix():
     assert issubclass(UsageError, CogvxError) and Notes().closed == 0
+
+
+def test_an_entry_that_cannot_be_used_is_listed_once(tmp_path):
+    run = tmp_path / "run"
+    list_bad(run, "a", InputError("damaged"))
+    path = run / "bad.jsonl"
+    path.write_text(path.read_text() + '{"entry": "b", "er')  # a process was killed here
+    for name in ("a", "é \n", "ab", "é \n", "a"):
+        list_bad(run, name, InputError("damaged"))
+    lines = path.read_text().splitlines()
+    assert lines.pop(1) == '{"entry": "b", "er'
+    assert [json.loads(line) for line in lines] == [{"entry": name, "error": "damaged"} for name in ("a", "é \n", "ab")]
+
+
+def list_many(world, folder):
+    for i in range(20):
+        list_bad(folder, f"clip {i}", InputError("damaged"))
+
+
+def test_ranks_share_the_list(ranks, tmp_path):
+    ranks(2, list_many, tmp_path)
+    assert len((tmp_path / "bad.jsonl").read_text().splitlines()) == 20

@@ -217,3 +217,12 @@ def test_initial_weights_come_from_the_seed(dit):
     other = find_model(replace(recipe, seed=1)).transformer(torch.device("cpu"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.patch_embed.proj.weight, other.patch_embed.proj.weight)
+
+
+def test_the_recipe_chooses_the_attention(dit):
+    losses = []
+    for attention in ("sdpa", "reference"):
+        task = dit.make_task(dit.make_recipe(run=RunOptions(attention=attention)), dit.Clips(dit.SHAPES))
+        assert task.transformer.attention_backend == attention
+        losses.append(float(task.loss(0, 0).value.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cogvx.training.amx import make_convolutions_safe
-from cogvx.training.optim import EMA, make_optimizers, orthogonalise, trapezoid
+from cogvx.training.optim import EMA, lr_factor, make_optimizers, orthogonalise, trapezoid
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8)])
@@ -42,6 +42,12 @@ def test_the_learning_rate_rises_rests_and_falls():
     assert set(factors[10:60]) == {1.0}
     assert factors[80] == pytest.approx(0.5)
     assert 0 < factors[-1] < 0.03
+
+
+def test_a_linear_decay_ends_at_nothing():
+    factors = [lr_factor(step, 100, warmup=20, decay="linear") for step in range(100)]
+    assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert factors[20:] == pytest.approx([1 - step / 80 for step in range(80)])
 
 
 def test_the_mean_of_weights_follows():

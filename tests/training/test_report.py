@@ -196,7 +196,7 @@ RECORDS = [
     {"step": 0, "val_loss": 1.0, "val_loss_100": 1.5, "val_loss_900": 0.5},
     {"step": 10, "loss": 0.9, "lr": 1e-4, "psnr": 5.0, "tokens": 7},
     {"step": 20, "loss": 0.8, "lr": 5e-5, "psnr": 6.0, "tokens": 7},
-    {"step": 20, "val_loss": 0.9, "val_loss_100": 1.4, "val_loss_900": 0.4, "psnr": 9.0},
+    {"step": 20, "val_loss": 0.9, "val_loss_100": 1.4, "val_loss_900": 0.4, "psnr": 9.0, "ema_val_loss": 0.85},
 ]
 
 
@@ -210,6 +210,7 @@ def test_curves_tell_training_from_held_out(tmp_path):
     found = curves(read_metrics(make_run(tmp_path / "run")))
     assert found["loss"] == ([10, 20], [0.9, 0.8])
     assert found["val_loss_100"] == ([0, 20], [1.5, 1.4])
+    assert found["ema_val_loss"] == ([20], [0.85])
     assert found["psnr"] == ([10, 20], [5.0, 6.0]) and found["val_psnr"] == ([20], [9.0])
 
 
