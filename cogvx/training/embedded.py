@@ -1,7 +1,7 @@
 """Makes the models that ship inside the package, from nothing, on Storyboard alone.
 
-`python -m cogvx.training.embedded STAGE --run FOLDER`; the stages, in order: pool, vae, encode, dit, i2v, export. Each
-reads what the one before wrote and goes on where it was stopped.
+`python -m cogvx.training.embedded STAGE --run FOLDER`; the stages, in order: pool, vae, encode, dit, refine, i2v,
+export. Each reads what the ones before wrote and goes on where it was stopped.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from cogvx.checkpoints.saving import save_component
-from cogvx.data.storyboard import StoryboardOptions
+from cogvx.data.storyboard import StoryboardOptions, rng_of, sample_spec
 from cogvx.diffusion.schedule import Schedule
 from cogvx.files import save_safetensors, write_text
 from cogvx.models.text_encoder import TextEncoder
@@ -43,9 +43,10 @@ class Sizes:
     fps: int = 8
     clips: int = 9000
     vae_steps: int = 2700
-    dit_steps: int = 5000
-    i2v_steps: int = 800
-    batch_size: int = 48
+    dit_steps: int = 2900
+    refine_steps: int = 4600
+    i2v_steps: int = 500
+    batch_size: int = 32
     max_text_length: int = 56
     vocabulary: int = 600
 
@@ -151,16 +152,28 @@ class Run:
         torch.manual_seed(0)
         transformer, text_encoder = self._new_transformer(image=False), self._new_text_encoder()
         init_transformer(transformer, generator=torch.Generator().manual_seed(0))
-        recipe = DiTRecipe(num_steps=self.sizes.dit_steps, batch_size=self.sizes.batch_size, lr=5e-3)
+        recipe = DiTRecipe(num_steps=self.sizes.dit_steps, batch_size=self.sizes.batch_size)
         self._train("dit", transformer, text_encoder, recipe, train_text=True)
+
+    def refine(self) -> None:
+        """Train on, mostly on plain clips and at much noise, where only the caption says what moves where."""
+        transformer, text_encoder = self._trained("dit", image=False)
+        recipe = DiTRecipe(
+            num_steps=self.sizes.refine_steps,
+            batch_size=self.sizes.batch_size,
+            lr=2e-3,
+            adam_lr=0.5,
+            text_lr=0.5,
+            ema_decay=0.998,
+            dense_share=0.2,
+            time_power=0.7,
+            favoured_share=0.75,
+        )
+        self._train("refine", transformer, text_encoder, recipe, train_text=True)
 
     def i2v(self) -> None:
         """Fine-tune the image-to-video transformer; its new input channels start at zero."""
-        transformer, text_encoder = self._new_transformer(image=True), self._new_text_encoder()
-        weights = self._mean_weights("dit")
-        tied = {"encoder.embed_tokens.weight": weights["text_encoder"]["shared.weight"]}
-        text_encoder.encoder.load_state_dict(weights["text_encoder"] | tied)
-        transformer.load_state_dict(widen_input(weights["transformer"], transformer))
+        transformer, text_encoder = self._trained("refine", image=True)
         recipe = DiTRecipe(
             num_steps=self.sizes.i2v_steps, batch_size=self.sizes.batch_size, lr=2e-3, ema_decay=0.998, seed=1
         )
@@ -171,7 +184,7 @@ class Run:
         factor = json.loads((self.folder / "scaling_factor.json").read_text())
         target = self.folder / "model"
         shutil.rmtree(target, ignore_errors=True)
-        weights = self._mean_weights("dit")
+        weights = self._mean_weights("refine")
         tiny = target / "tiny"
         vae = self._trained_vae(factor)
         save_component(_bf16(vae.state_dict()), vae.config.to_dict(), tiny / "vae")
@@ -181,7 +194,7 @@ class Run:
         shared = {key: value for key, value in weights["text_encoder"].items() if key != "encoder.embed_tokens.weight"}
         save_component(_bf16(shared), config, tiny / "text_encoder", stem="model")
         shutil.copytree(self.folder / "tokenizer", tiny / "tokenizer")
-        for name, stage in (("tiny", "dit"), ("tiny-i2v", "i2v")):
+        for name, stage in (("tiny", "refine"), ("tiny-i2v", "i2v")):
             if not (self.folder / f"{stage}.state.safetensors").exists():
                 continue
             config = transformer_config(self.sizes, image=stage == "i2v").to_dict()
@@ -194,7 +207,7 @@ class Run:
     def _index(self, stage: str) -> dict[str, Any]:
         sizes = self.sizes
         return {
-            "_class_name": "CogVideoXPipeline" if stage == "dit" else "CogVideoXImageToVideoPipeline",
+            "_class_name": "CogVideoXPipeline" if stage == "refine" else "CogVideoXImageToVideoPipeline",
             "_cogvx": {
                 "height": sizes.height,
                 "width": sizes.width,
@@ -221,7 +234,8 @@ class Run:
             block.compile(dynamic=False)
         tensors = load_file(self.folder / "encoded.safetensors")
         images = tensors["images"] if stage == "i2v" else None
-        data = Encoded(tensors["latents"], tensors["short"], tensors["dense"], tensors["empty"], images)
+        favoured = self._plain_clips() if recipe.favoured_share else None
+        data = Encoded(tensors["latents"], tensors["short"], tensors["dense"], tensors["empty"], images, favoured)
         state = self.folder / f"{stage}.state.safetensors"
         train_dit(transformer, text, Schedule(), data, recipe, train_text=train_text, state=state, log=self._log(stage))
 
@@ -243,6 +257,24 @@ class Run:
     def _new_text_encoder(self) -> TextEncoder:
         tokenizer = T5Tokenizer.from_pretrained(self.folder / "tokenizer")
         return TextEncoder(tokenizer, T5EncoderModel(text_config(len(tokenizer))), self.sizes.max_text_length)
+
+    def _trained(self, stage: str, *, image: bool) -> tuple[ExpertTransformer, TextEncoder]:
+        """Return the networks that a stage left, the transformer with channels for an image where they are wanted."""
+        transformer, text_encoder = self._new_transformer(image=image), self._new_text_encoder()
+        weights = self._mean_weights(stage)
+        tied = {"encoder.embed_tokens.weight": weights["text_encoder"]["shared.weight"]}
+        text_encoder.encoder.load_state_dict(weights["text_encoder"] | tied)
+        narrow = weights["transformer"]
+        transformer.load_state_dict(widen_input(narrow, transformer) if image else narrow)
+        return transformer, text_encoder
+
+    def _plain_clips(self) -> Tensor:
+        """Return the numbers of the clips of one flat object before a camera that stands still."""
+        specs = (sample_spec(rng_of(0, i), StoryboardOptions()) for i in range(self.sizes.clips))
+        plain = [
+            i for i, spec in enumerate(specs) if (len(spec.objects), spec.camera, spec.style) == (1, "still", "flat")
+        ]
+        return torch.tensor(plain)
 
     def _mean_weights(self, stage: str) -> dict[str, dict[str, Tensor]]:
         """Return the running means of a stage's parts: part to names to tensors."""
@@ -299,7 +331,7 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["pool", "vae", "encode", "dit", "i2v", "export"])
+    parser.add_argument("stage", choices=["pool", "vae", "encode", "dit", "refine", "i2v", "export"])
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     for field, value in vars(Sizes()).items():
         parser.add_argument(f"--{field.replace('_', '-')}", type=int, default=value)
