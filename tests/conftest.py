@@ -42,7 +42,7 @@ def one_rank(path, name, rank, size, port, context, args, results):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({key: str(value) for key, value in place.items()})
     try:
-        world = distributed.start(context=context, device="cpu", timeout=60)
+        world = distributed.start(context=context, device="cpu", timeout=150)
         answer = (True, getattr(load(path), name)(world, *args))
         distributed.stop(world)
     except BaseException:
@@ -52,7 +52,7 @@ def one_rank(path, name, rank, size, port, context, args, results):
     os._exit(0)  # a rank whose neighbour failed would wait for it
 
 
-def run_ranks(size, function, *args, context=1, timeout=60):
+def run_ranks(size, function, *args, context=1, timeout=150):
     SERVER.set_forkserver_preload(PRELOADED)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -39,16 +39,31 @@ def sampling_timesteps(
     return times.astype(np.int64).tolist()
 
 
-def stratified_timesteps(batch_size: int, *, generator: torch.Generator, num_timesteps: int = 1000) -> Tensor:
+def stratified_timesteps(
+    batch_size: int, *, generator: torch.Generator, num_timesteps: int = 1000, power: float = 1.0
+) -> Tensor:
     """Draw one time for each item, one from each of batch_size equal intervals, in random order: (b,) int64.
+
+    Args:
+        batch_size: How many.
+        generator: Source of randomness.
+        num_timesteps: Times are below it.
+        power: A uniform u becomes u^power: below 1, large times come more often.
 
     Source: CogVideoX paper (arXiv 2408.06072), "Explicit Uniform Sampling", whose intervals are those of the ranks.
     """
     offsets = torch.rand(batch_size, generator=generator, dtype=torch.float64)
     order = torch.randperm(batch_size, generator=generator)
-    return ((order + offsets) / batch_size * num_timesteps).long().clamp(max=num_timesteps - 1)
+    return _times((order + offsets) / batch_size, num_timesteps, power)
 
 
-def independent_timesteps(batch_size: int, *, generator: torch.Generator, num_timesteps: int = 1000) -> Tensor:
-    """Draw one time for each item without regard to the others: (b,) int64, uniform."""
-    return torch.randint(num_timesteps, (batch_size,), generator=generator)
+def independent_timesteps(
+    batch_size: int, *, generator: torch.Generator, num_timesteps: int = 1000, power: float = 1.0
+) -> Tensor:
+    """Draw one time for each item without regard to the others: (b,) int64; see `stratified_timesteps`."""
+    return _times(torch.rand(batch_size, generator=generator, dtype=torch.float64), num_timesteps, power)
+
+
+def _times(u: Tensor, num_timesteps: int, power: float) -> Tensor:
+    """Return times of numbers in [0, 1)."""
+    return (u**power * num_timesteps).long().clamp(max=num_timesteps - 1)

@@ -16,7 +16,7 @@ from cogvx.diffusion.timesteps import stratified_timesteps
 from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer
 from cogvx.training.batches import shuffled
-from cogvx.training.optim import EMA, Muon, lr_factor, make_optimizers
+from cogvx.training.optim import EMA, lr_factor, make_optimizers
 from cogvx.training.state import load_state, save_state
 
 
@@ -119,8 +119,8 @@ def train_dit(
     rates: dict[Optimizer, float] = {}
     for name, part in parts.items():
         rate = recipe.lr * (recipe.text_lr if name == "text_encoder" else 1.0)
-        for optimizer in make_optimizers(part, lr=rate):
-            rates[optimizer] = rate * (1.0 if isinstance(optimizer, Muon) else recipe.adam_lr)
+        for optimizer in make_optimizers(part, lr=rate, adam_share=recipe.adam_lr):
+            rates[optimizer] = optimizer.param_groups[0]["lr"]
     optimizers = [*rates]
     ema = EMA(parts, recipe.ema_decay)
     first = load_state(state, {"parts": parts}, optimizers, ema=ema) if state.exists() else 0
@@ -176,9 +176,7 @@ def _loss(
     x0 = data.latents[chosen].float()
     ids = torch.where(_coin(b, recipe.dense_share, generator)[:, None], data.dense[chosen], data.short[chosen])
     ids = torch.where(_coin(b, recipe.caption_dropout, generator)[:, None], data.empty, ids)
-    timestep = stratified_timesteps(b, generator=generator)
-    if recipe.time_power != 1:
-        timestep = (1000 * ((timestep + 0.5) / 1000) ** recipe.time_power).long()
+    timestep = stratified_timesteps(b, generator=generator, power=recipe.time_power)
     noise = torch.randn(x0.shape, generator=generator)
     inputs = schedule.add_noise(x0, noise, timestep)
     if data.images is not None:

@@ -27,7 +27,7 @@ from cogvx.training.engine import arithmetic_dtype
 from cogvx.training.examples import Encoder, Place
 from cogvx.training.export import export_model
 from cogvx.training.lora import put_in, relative_change, starting_lora, take_out
-from cogvx.training.optim import make_optimizers
+from cogvx.training.optim import optimizers_of
 from cogvx.training.order import Item
 from cogvx.training.preview import make_previews
 from cogvx.training.recipe import Recipe
@@ -132,14 +132,7 @@ class DiTTask:
     def optimizers(self) -> list[Optimizer]:
         """Return the optimizers of all trained parameters."""
         options = self.recipe.optim
-        return make_optimizers(
-            self.parts,
-            lr=options.lr,
-            name=options.name,
-            betas=options.betas,
-            eps=options.eps,
-            weight_decay=options.weight_decay,
-        )
+        return optimizers_of(self.parts, options, {"text_encoder": options.lr * options.text_share})
 
     def num_micro_batches(self, step: int) -> int:
         """Return how many packs this data rank has in a step."""
@@ -186,6 +179,7 @@ class DiTTask:
             num_clips,
             generator=source(self.recipe.seed, "times", step),
             num_timesteps=self.schedule.num_timesteps,
+            power=self.recipe.diffusion.time_power,
         )
 
     def validate(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Optimizers and learning rates."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cogvx.errors import MissingError
+from cogvx.training.recipe import OptimOptions
 
 # Parts of the names of weights that are embeddings, first or last projections, or modulations.
 _OUTER = {
@@ -102,6 +103,7 @@ def make_optimizers(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     weight_decay: float = 1e-4,
+    adam_share: float = 1.0,
 ) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a module's trained weights.
 
@@ -113,6 +115,7 @@ def make_optimizers(
         betas: Decay of AdamW's means.
         eps: Added to AdamW's root.
         weight_decay: Weight decay of all; norms and biases have none.
+        adam_share: Learning rate of the weights that AdamW moves beside Muon, as a share of lr.
 
     Raises:
         MissingError: 8-bit AdamW without bitsandbytes, or for weights that are not on a CUDA device.
@@ -131,8 +134,38 @@ def make_optimizers(
     adamw: Any = torch.optim.AdamW
     if name == "adamw8bit":
         adamw = _adamw_8bit([*outer, *flat])
-    optimizer = adamw(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    optimizer = adamw(
+        groups, lr=lr * adam_share if name == "muon" else lr, betas=betas, eps=eps, weight_decay=weight_decay
+    )
     return [Muon(hidden, lr=lr, weight_decay=weight_decay), optimizer] if hidden else [optimizer]
+
+
+def optimizers_of(
+    parts: nn.ModuleDict, options: OptimOptions, rates: Mapping[str, float]
+) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of the parts that a run trains.
+
+    Args:
+        parts: What is trained.
+        options: What the recipe says.
+        rates: Learning rate of each part; a part that is not there has the recipe's.
+
+    Raises:
+        MissingError: As make_optimizers.
+    """
+    return [
+        optimizer
+        for name, part in parts.items()
+        for optimizer in make_optimizers(
+            part,
+            lr=rates.get(name, options.lr),
+            name=options.name,
+            betas=options.betas,
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+            adam_share=options.adam_share,
+        )
+    ]
 
 
 def _adamw_8bit(weights: list[nn.Parameter]) -> Any:

@@ -81,6 +81,8 @@ class OptimOptions:
     Attributes:
         name: AdamW, Muon for hidden layers with AdamW for the rest, or AdamW with 8-bit states (CUDA only).
         lr: Peak learning rate; a stage may have its own.
+        adam_share: That of the weights that AdamW moves beside Muon, as a share of lr.
+        text_share: That of a text encoder trained along, as a share of the transformer's.
         betas: Decay of Adam's two means.
         eps: Added to Adam's root.
         weight_decay: Norms and biases have none.
@@ -92,6 +94,8 @@ class OptimOptions:
 
     name: Literal["adamw", "muon", "adamw8bit"] = "adamw"
     lr: float = _within(1e-4, above=0, most=10)
+    adam_share: float = _within(1.0, above=0, most=100)
+    text_share: float = _within(1.0, above=0, most=100)
     betas: tuple[float, float] = _within((0.9, 0.95), least=0, most=0.999999)
     eps: float = _within(1e-8, above=0, most=1)
     weight_decay: float = _within(1e-4, least=0, most=1)
@@ -145,6 +149,7 @@ class DiffusionOptions:
 
     Attributes:
         explicit_uniform: One diffusion time from each of n equal intervals, n the clips of a step; else independent.
+        time_power: Times are u^time_power of the whole, u uniform in [0, 1): below 1, more clips have much noise.
         positions: Rotary positions of sizes other than the model's own: "fit" as the released models sample,
             "extrapolate" plain integers, "interpolate" stretched onto the model's own grid.
         dropped_caption: What stands for a caption that is left out: the embedding of the empty prompt, as when sampling
@@ -156,6 +161,7 @@ class DiffusionOptions:
     """
 
     explicit_uniform: bool = True
+    time_power: float = _within(1.0, above=0, most=10)
     positions: Literal["fit", "extrapolate", "interpolate"] = "fit"
     dropped_caption: Literal["empty", "zero"] = "empty"
     image_latent: Literal["diffusers", "sat"] = "diffusers"

@@ -27,7 +27,7 @@ from cogvx.models.vae.discriminator import Discriminator, DiscriminatorConfig
 from cogvx.training.amx import make_convolutions_safe
 from cogvx.training.draws import number, seeded, source
 from cogvx.training.engine import arithmetic_dtype
-from cogvx.training.optim import make_optimizers
+from cogvx.training.optim import optimizers_of
 from cogvx.training.perceptual import load_distance
 from cogvx.training.recipe import Recipe
 from cogvx.training.run_folder import list_bad
@@ -107,18 +107,8 @@ class VAETask:
 
     def optimizers(self) -> list[Optimizer]:
         """Return the optimizers of the VAE, then those of the discriminator."""
-        options, found = self.recipe.optim, []
-        rates = {"vae": options.lr, "discriminator": self.recipe.vae.gan_lr or options.lr}
-        for name, part in self.parts.items():
-            found += make_optimizers(
-                part,
-                lr=rates[name],
-                name=options.name,
-                betas=options.betas,
-                eps=options.eps,
-                weight_decay=options.weight_decay,
-            )
-        return found
+        options = self.recipe.optim
+        return optimizers_of(self.parts, options, {"discriminator": self.recipe.vae.gan_lr or options.lr})
 
     def num_micro_batches(self, step: int) -> int:
         """Return how many micro batches this rank cuts its clips of a step into."""

@@ -3,7 +3,7 @@ import torch
 
 from cogvx.diffusion.guidance import guidance_scale_at
 from cogvx.diffusion.schedule import Schedule
-from cogvx.diffusion.timesteps import sampling_timesteps, stratified_timesteps
+from cogvx.diffusion.timesteps import independent_timesteps, sampling_timesteps, stratified_timesteps
 from cogvx.errors import InputError, UsageError
 
 
@@ -72,6 +72,15 @@ def test_config_round_trip():
 def test_stratified_times_fill_every_interval():
     times = stratified_timesteps(20, generator=torch.Generator().manual_seed(0))
     assert sorted((times // 50).tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize("draw", [stratified_timesteps, independent_timesteps])
+def test_a_power_below_one_draws_more_noise(draw):
+    for power in (0.5, 1.0, 2.0):
+        times = draw(4000, generator=torch.Generator().manual_seed(0), power=power)
+        assert times.min() >= 0 and times.max() <= 999
+        # u^p is below 1/2 where u is below 2^(-1/p).
+        assert float((times < 500).float().mean()) == pytest.approx(0.5 ** (1 / power), abs=0.025)
 
 
 def test_official_dynamic_guidance_jumps_and_the_smooth_one_rises():

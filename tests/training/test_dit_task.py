@@ -10,7 +10,7 @@ from cogvx.data.dataset import Sample
 from cogvx.distributed import alone
 from cogvx.errors import UsageError
 from cogvx.training.dit_task import DiTTask
-from cogvx.training.recipe import DataOptions, DiffusionOptions, PreviewOptions, RunOptions, Stage
+from cogvx.training.recipe import DataOptions, DiffusionOptions, OptimOptions, PreviewOptions, RunOptions, Stage
 from cogvx.training.stages import StageData
 from cogvx.training.start import find_model
 
@@ -226,3 +226,23 @@ def test_the_recipe_chooses_the_attention(dit):
         assert task.transformer.attention_backend == attention
         losses.append(float(task.loss(0, 0).value.detach()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_learning_rates_by_kind_of_weight(dit):
+    optim = OptimOptions(name="muon", lr=1e-2, adam_share=0.5, text_share=0.1)
+    task = dit.make_task(dit.make_recipe(model={"train_text": True}, optim=optim), dit.Clips(dit.SHAPES))
+    rates = [(type(one).__name__, group["lr"]) for one in task.optimizers() for group in one.param_groups]
+    assert sorted(set(rates)) == [
+        ("AdamW", pytest.approx(5e-4)),
+        ("AdamW", pytest.approx(5e-3)),
+        ("Muon", pytest.approx(1e-3)),
+        ("Muon", pytest.approx(1e-2)),
+    ]
+
+
+def test_more_clips_may_have_much_noise(dit):
+    task = dit.make_task(
+        dit.make_recipe(diffusion=DiffusionOptions(time_power=0.5)), dit.Clips(dit.SHAPES), filled=False
+    )
+    times = task.timesteps(0, 1000)
+    assert float((times < 500).float().mean()) == pytest.approx(0.25, abs=0.01)
