@@ -44,8 +44,8 @@ class Sizes:
     clips: int = 9000
     vae_steps: int = 2700
     dit_steps: int = 2900
-    refine_steps: int = 4600
-    i2v_steps: int = 500
+    refine_steps: int = 3800
+    i2v_steps: int = 450
     batch_size: int = 32
     max_text_length: int = 56
     vocabulary: int = 600

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 import cogvx.embedded
 from cogvx.data.latents import load_latents
+from cogvx.data.storyboard import StoryboardOptions, plain_caption, render, spec_at
 from cogvx.data.video import read_clip
 
 ROOT = Path(cogvx.embedded.__file__).parent
@@ -45,25 +47,46 @@ def test_diffusers_gives_the_same_latents(cogvx, tmp_path):
     assert (ours - theirs.transpose(0, 1)).abs().max() <= 1e-4 * theirs.abs().max()
 
 
-def share_of(frames, colour):
-    """The share of pixels (t h w 3) in which one channel stands out."""
+def standing_out(frames, colour):
+    """Where one channel stands out of the others, (t h w)."""
     channel = "red green blue".split().index(colour)
     others = np.delete(frames.astype(int), channel, axis=3).max(axis=3)
-    return float((frames[..., channel] > others + 80).mean())
+    return frames[..., channel] > others + 80
 
 
-def test_the_colour_asked_for_is_there(cogvx, tmp_path):
-    shares = {}
-    for colour in ("red", "blue"):
-        result = cogvx("sample", f"a {colour} star moves to the right over a green field", "-o", f"{colour}.mkv")
+def test_the_colour_and_the_motion_asked_for_are_there(cogvx, tmp_path):
+    shares, moved = {}, {}
+    for colour, direction in (("red", "right"), ("red", "left"), ("blue", "right")):
+        prompt = f"a {colour} star moves to the {direction} over a green field"
+        result = cogvx("sample", prompt, "-o", f"{colour}-{direction}.mkv")
         assert result.exit_code == 0, result.stderr
-        frames = read_clip(tmp_path / f"{colour}.mkv").frames
+        frames = read_clip(tmp_path / f"{colour}-{direction}.mkv").frames
         assert frames.shape == (17, 64, 96, 3)
-        shares[colour] = share_of(frames, "red")
+        shares[colour] = standing_out(frames, "red").mean()
+        mask = standing_out(frames, colour)
+        columns = [np.nonzero(frame)[1].mean() for frame in (mask[0], mask[-1])]
+        moved[colour, direction] = columns[1] - columns[0]
     assert shares["red"] > 0.02 and shares["red"] > 5 * shares["blue"]
+    # Of 96 pixels; the whole way is 48.
+    assert moved["red", "right"] > 12 and moved["blue", "right"] > 12 and moved["red", "left"] < -12
 
 
 def test_another_world_is_answered_with_a_note(cogvx):
     result = cogvx("sample", "a quarterly report about insurance", "--steps", 1, "-o", "x.mp4")
     assert result.exit_code == 0
     assert "quarterly" in result.stderr and "--model" in result.stderr
+
+
+def test_image_to_video_starts_with_its_image(cogvx, tmp_path):
+    options = StoryboardOptions(split="test", counts={1: 1.0}, cameras={"still": 1.0}, styles={"flat": 1.0})
+    specs = [spec_at(99, i, options) for i in range(2)]
+    pictures = [render(spec, num_frames=1, height=64, width=96, fps=8.0)[0] for spec in specs]
+    errors = np.zeros((2, 2))
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        result = cogvx("i2v", f"{i}.png", plain_caption(specs[i]), "-o", f"{i}.mkv")
+        assert result.exit_code == 0, result.stderr
+        first = read_clip(tmp_path / f"{i}.mkv").frames[0].astype(float)
+        errors[i] = [((first - other) ** 2).mean() for other in pictures]
+    assert all(errors[i, i] < errors[i, 1 - i] / 8 for i in range(2))
+    assert -10 * np.log10(errors.diagonal().max() / 255**2) > 18
