@@ -5,6 +5,7 @@ import inspect
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import sys
 import traceback
@@ -15,6 +16,9 @@ import pytest
 
 # Where test files find what several of them use, and the ranks find the test files. At the end: nothing is shadowed.
 sys.path += [str(Path(__file__).parent / "shared"), str(Path(__file__).parents[1])]
+
+# A shell starts a background job with SIGINT ignored, and every process below inherits that; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PRELOADED = ["torch", "torch.distributed.fsdp", "cogvx.models.transformer", "pytest", "toy_task"]
 # A process that has PyTorch ready and forks the ranks, so that each starts in a moment.
