@@ -20,10 +20,25 @@ from . import _errors
 # name -> module of this package. The module has either `app` (a Typer with subcommands) or a function of that name.
 COMMANDS = {
     name: name
-    for name in ("sample", "i2v", "v2v", "vae", "data", "train", "convert", "verify", "models", "inspect", "doctor")
+    for name in (
+        "sample",
+        "i2v",
+        "v2v",
+        "vae",
+        "caption",
+        "upsample",
+        "data",
+        "train",
+        "eval",
+        "convert",
+        "verify",
+        "models",
+        "inspect",
+        "doctor",
+    )
 }
 
-_PANELS = ("Arguments", "Options", "World", "Clip", "Diffusion", "Machine", "Output")
+_PANELS = ("Arguments", "Options", "World", "Clip", "Diffusion", "Language model", "Machine", "Output")
 
 
 class Command(typer.core.TyperCommand):

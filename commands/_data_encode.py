@@ -287,7 +287,7 @@ def _write(console: Console, entries: "list[Entry]", manifest: str | None, count
     import sys
 
     from cogvx.data.manifest import format_entry, write_manifest
-    from cogvx.training.encode import relative_to
+    from cogvx.data.paths import relative_to
 
     base = Path() if manifest is None else Path(manifest).parent
     rows = [relative_to(entry, base) for entry in entries]

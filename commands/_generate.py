@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ._outputs import write_stdout
 from ._plan import Planned, Session, make_runtime
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from cogvx.generate.generator import Generated, Generator
@@ -34,20 +35,29 @@ class Start:
         image: (3 h w) in [-1, 1].
         clip: (3 t h w) in [-1, 1].
         inputs: Which files they came from.
+        captioned: How the prompt was made from the clip, if it was.
     """
 
     image: "Tensor | None" = None
     clip: "Tensor | None" = None
     inputs: "Mapping[str, UsedFile] | None" = None
+    captioned: Mapping[str, Any] | None = None
 
 
-def make_clips(session: Session, planned: "list[Planned | Job]", start: Callable[[Planned], Start]) -> None:
+def make_clips(
+    session: Session,
+    planned: "list[Planned | Job]",
+    start: Callable[[Planned], Start],
+    *,
+    look: "Callable[[Planned], np.ndarray | None]" = lambda item: None,
+) -> None:
     """Make the clips of a plan that are not there yet.
 
     Args:
         session: What all share.
         planned: The plan; jobs in it are those that could not be planned.
         start: Gives what a clip starts from; called when its turn comes.
+        look: Gives the picture that it starts with, uint8 (h w 3), to a language model that rewrites prompts.
 
     Raises:
         typer.Exit: With 3, when some clips of several failed.
@@ -62,6 +72,9 @@ def make_clips(session: Session, planned: "list[Planned | Job]", start: Callable
         if isinstance(item, Job) and item.error is not None:
             console.failure(item.label, item.error, str(item.error))
             failed += 1
+    if todo and flags.upsample:
+        todo, left_out = _upsample(session, todo, look, alone=len(planned) == 1)
+        failed += left_out
     if todo:
         failed += _make_all(session, todo, start, alone=len(planned) == 1)
     if failed:
@@ -77,6 +90,63 @@ def _is_done(session: Session, item: Planned) -> bool:
     record = {"output": str(path), "input": item.job.prompt, "seed": item.options.seed, "skipped": True}
     session.console.result(path, record)
     return True
+
+
+def _upsample(
+    session: Session, todo: list[Planned], look: "Callable[[Planned], np.ndarray | None]", *, alone: bool
+) -> tuple[list[Planned], int]:
+    """Rewrite the prompts of clips; return those that can go on, and how many cannot."""
+    from cogvx.language.upsampling.rewrite import HopelessError, Rewritten
+
+    from ._upsample import open_upsampler, rewrite_all, shrunk
+
+    console, preset = session.console, session.resolved.preset
+    asked: dict[tuple[str, str | None], Planned] = {}
+    for item in todo:
+        if not _is_replayed(session, item):
+            asked.setdefault((item.options.prompt, item.job.image), item)
+    if not asked:
+        return todo, 0
+    upsampler = open_upsampler(
+        session.flags,
+        console,
+        folder=session.folder,
+        preset="i2v" if session.command == "i2v" else "t2v",
+        lm="storyboard" if preset is not None and preset.repo is None else "",
+    )
+
+    def picture(item: Planned) -> "np.ndarray | None":
+        pixels = look(item)
+        return None if pixels is None else shrunk(pixels)
+
+    jobs = [(item, item.options.prompt) for item in asked.values()]
+    made: dict[tuple[str, str | None], Rewritten] = {}
+    with console.progress("upsample") as report:
+        for number, (item, future) in enumerate(rewrite_all(upsampler, jobs, picture, fallback=session.flags.fallback)):
+            report("prompt", number, len(jobs))
+            try:
+                found = made[item.options.prompt, item.job.image] = future.result()
+                for note in (*found.notes, *([f"left as it was: {found.fallback}"] if found.fallback else [])):
+                    console.note(f"{item.options.prompt[:60]}: {note}")
+                console.note(f"upsampled: {found.text}")
+            except Exception as error:
+                _, message = _errors.describe(error)
+                if alone or message is None or isinstance(error, HopelessError):
+                    raise
+                console.failure(item.job.label, error, message)
+    ready: list[Planned] = []
+    for item in todo:
+        new = made.get((item.options.prompt, item.job.image))
+        if new is not None:
+            ready.append(replace(item, options=replace(item.options, prompt=new.text), upsampled=new.record()))
+        elif _is_replayed(session, item):
+            ready.append(item)
+    return ready, len(todo) - len(ready)
+
+
+def _is_replayed(session: Session, item: Planned) -> bool:
+    """Whether a clip has the rewritten prompt of the one that it repeats."""
+    return item.job.prompt is None and bool(session.like.get("upsampled"))
 
 
 def _make_all(session: Session, todo: list[Planned], start: Callable[[Planned], Start], *, alone: bool) -> int:
@@ -151,6 +221,8 @@ def _make_one(
     seconds = round(time.perf_counter() - began, 3)
     keys = ("prompt", "negative_prompt", "seed", "num_frames", "height", "width", "fps", "num_steps", "frames_sha256")
     result = {"output": str(item.place.path or "-"), "model": session.resolved.name, "seconds": seconds}
+    if "upsampled" in record:
+        result["upsampled"] = record["upsampled"]
     session.console.result(item.place.path, result | {key: record[key] for key in keys})
 
 
@@ -164,7 +236,7 @@ def _record(
     inputs = dict(start.inputs or {})
     if session.flags.latents is not None:
         inputs["latents"] = UsedFile.of(session.flags.latents)
-    return make_record(
+    record = make_record(
         item.options,
         runtime,
         command=session.command,
@@ -174,7 +246,9 @@ def _record(
         frames_sha256=None if made.frames is None else frames_sha256(made.frames),
         loras=[UsedFile.of(find_lora(path), weight=weight) for path, weight in session.loras],
         inputs=inputs,
+        upsampled=item.upsampled,
     )
+    return record if start.captioned is None else record | {"captioned": dict(start.captioned)}
 
 
 def _write(session: Session, item: Planned, made: "Generated", record: Mapping[str, Any]) -> None:

@@ -43,6 +43,7 @@ class Job:
         image: First frame: a path, or "-".
         output: Where the row wants its clip, relative to --output.
         error: Why the row cannot be used.
+        row: All that the row says, of a JSONL file.
     """
 
     label: str
@@ -51,6 +52,13 @@ class Job:
     image: str | None = None
     output: str | None = None
     error: CogvxError | None = None
+    row: dict[str, Any] | None = None
+
+    @property
+    def upsampled(self) -> dict[str, Any] | None:
+        """How the row's prompt was rewritten, if `cogvx upsample` did that."""
+        found = (self.row or {}).get("upsampled")
+        return found if isinstance(found, dict) and isinstance(found.get("from"), str) else None
 
 
 def read_jobs(prompts: list[str], file: str | None, *, with_image: bool = False) -> list[Job]:
@@ -123,7 +131,7 @@ def _from_row(line: str, where: str, base: Path, with_image: bool) -> Job:
 
             image = str(safe_join(base, image))
         prompt = values.pop("prompt")
-        return Job(f"{where} ({prompt})", prompt, values, image, output)
+        return Job(f"{where} ({prompt})", prompt, values, image, output, row=row)
     except (ValueError, RecursionError) as error:
         return Job(where, None, error=InputError(f"{where}: not JSON: {error}"))
     except CogvxError as error:

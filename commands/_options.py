@@ -12,6 +12,8 @@ import typer
 
 from cogvx.errors import UsageError
 
+from ._language import UpsampleFlags
+
 _CLIP, _DIFFUSION, _MACHINE, _OUTPUT = "Clip", "Diffusion", "Machine", "Output"
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
@@ -101,7 +103,7 @@ def model_name(given: str | None, *, default: str = "tiny") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateFlags:
+class GenerateFlags(UpsampleFlags):
     """The flags of sample, i2v and v2v; None and empty mean "not given", so that --like and the model can decide."""
 
     model: Model = None
@@ -131,6 +133,14 @@ class GenerateFlags:
             min=1,
             panel=_CLIP,
             help="Clips a prompt; clip i has seed + i.",
+        ),
+    ] = None
+    upsample: Annotated[
+        bool | None,
+        _option(
+            "--upsample/--no-upsample",
+            panel=_DIFFUSION,
+            help="Rewrite prompts before they are used, as `cogvx upsample` does; the clip records both.",
         ),
     ] = None
     negative_prompt: Annotated[

@@ -73,12 +73,14 @@ class Planned:
         options: What to make.
         fps: Of the file.
         place: Where it goes.
+        upsampled: How its prompt was rewritten, if it was.
     """
 
     job: Job
     options: "GenerateOptions"
     fps: float
     place: Place
+    upsampled: Mapping[str, Any] | None = None
 
 
 def open_session(command: str, flags: GenerateFlags, *, default_model: str, many: bool = False) -> Session:
@@ -221,7 +223,12 @@ def _plan(session: Session, job: Job, index: int, *, count: int, base: Mapping[s
     from cogvx.files import output_name
 
     options, fps = options_for(session, job, index, base=base)
-    described = json.dumps([session.resolved.name, asdict(options), fps, session.flags.lora, session.flags.output_type])
+    decisive = [session.resolved.name, asdict(options), fps, session.flags.lora, session.flags.output_type]
+    if (
+        session.flags.upsample
+    ):  # the name is made of the prompt as it came, so that nobody is asked for a clip that is there
+        decisive.append([session.flags.lm, session.flags.lm_model, session.flags.preset])
+    described = json.dumps(decisive)
     slug = output_name(options.prompt, options.seed, "")[: -len("-12345678")]
     name = f"{slug}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
     own = job.output
@@ -231,7 +238,9 @@ def _plan(session: Session, job: Job, index: int, *, count: int, base: Mapping[s
     where = place(
         session.flags.output, name, count=count, suffixes=session.suffixes, many=session.many, own=own, plain=plain
     )
-    return Planned(job, options, fps, where)
+    like = session.like
+    upsampled = job.upsampled or (like.get("upsampled") if options.prompt == like.get("prompt") else None)
+    return Planned(job, options, fps, where, upsampled)
 
 
 def options_for(session: Session, job: Job, index: int, *, base: Mapping[str, Any]) -> "tuple[GenerateOptions, float]":

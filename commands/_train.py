@@ -219,6 +219,14 @@ def open_task(recipe: "Recipe", folder: Path, *, world: "World", announce: Calla
         from cogvx.training import vae_task
 
         return vae_task.make_task(recipe, folder, world=world, announce=announce)
+    if recipe.kind == "captioner":
+        from cogvx.training import captioner_task
+
+        return captioner_task.make_task(recipe, folder, world=world, announce=announce)
+    if recipe.kind == "dual-encoder":
+        from cogvx.training import dual_encoder_task
+
+        return dual_encoder_task.make_task(recipe, folder, world=world, announce=announce)
     from cogvx.training import dit_task
 
     return dit_task.make_task(recipe, folder, world=world, announce=announce)

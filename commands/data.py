@@ -9,6 +9,13 @@ from cogvx.errors import UsageError
 
 from ._console import Console
 from ._data_encode import encode
+from ._data_label import label
+from ._data_preview import preview
+from ._data_scan import scan
+from ._data_score import score
+from ._data_select import select
+from ._data_split import split
+from ._data_stats import stats
 from ._options import DryRun, Json, Overwrite, Quiet, with_flags
 
 if TYPE_CHECKING:
@@ -134,7 +141,14 @@ def synth(
     console.result(result.manifest, record | {"splits": result.splits, "seed": seed})
 
 
+app.command()(scan)
+app.command()(score)
 app.command()(encode)
+app.command()(label)
+app.command()(preview)
+app.command()(select)
+app.command()(split)
+app.command()(stats)
 
 
 def _story(split: Literal["train", "test", "any"], flags: SynthFlags) -> "StoryboardOptions":

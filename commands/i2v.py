@@ -1,5 +1,7 @@
 """`cogvx i2v`: an image and a prompt to a clip."""
 
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -7,6 +9,10 @@ import typer
 from ._options import GenerateFlags, with_flags
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from cogvx.generate.provenance import UsedFile
+
     from ._generate import Start
     from ._plan import Planned, Session
 
@@ -51,6 +57,7 @@ def i2v(
       cogvx i2v photo.png "the boat sails away to the right"
       cogvx i2v photo.png "the boat sails away" -m 5b-i2v -o boat.mp4
       cogvx i2v --prompts images.jsonl -o clips/
+      cogvx i2v photo.png "the boat sails away" -m 5b-i2v --upsample --lm-url http://localhost:8000/v1
     """
     from cogvx.errors import UsageError
 
@@ -67,20 +74,33 @@ def i2v(
     settings: dict[str, Any] = {"image_latent_scale": image_latent_scale} if image_latent_scale else {}
     if prompts is not None:
         jobs = read_jobs([], prompts, with_image=True)
-        jobs = [Job(job.label, job.prompt, settings | job.settings, job.image, job.output, job.error) for job in jobs]
+        jobs = [replace(job, settings=settings | job.settings) for job in jobs]
     else:
         jobs = [Job(prompt or str(image), prompt, settings, image)]
     session = open_session("i2v", flags, default_model="tiny-i2v", many=prompts is not None)
-    make_clips(session, plan_clips(session, jobs), lambda item: _start(item, session))
+    read = lru_cache(maxsize=1)(_read)  # stdin can be read once, and --upsample looks at the image too
+    make_clips(
+        session,
+        plan_clips(session, jobs),
+        lambda item: _start(item, session, *read(str(item.job.image))),
+        look=lambda item: read(str(item.job.image))[0],
+    )
 
 
-def _start(item: "Planned", session: "Session") -> "Start":
-    from cogvx.data.video import read_image, resize_exact, to_video
+def _read(source: str) -> "tuple[np.ndarray, UsedFile]":
+    from cogvx.data.video import read_image
 
-    from ._generate import Start, note_stretch, used
+    from ._generate import used
+
+    return used(source, read_image, "image")
+
+
+def _start(item: "Planned", session: "Session", pixels: "np.ndarray", about: "UsedFile") -> "Start":
+    from cogvx.data.video import resize_exact, to_video
+
+    from ._generate import Start, note_stretch
     from ._plan import compare_input
 
-    pixels, about = used(str(item.job.image), read_image, "image")
     compare_input(session, "image", about)
     note_stretch(session, about.name, pixels.shape[:2], item.options)
     video = to_video(resize_exact(pixels[None], item.options.height, item.options.width))

@@ -37,6 +37,7 @@ def sample(
       cogvx sample "a boat on the sea" -m 5b --seed 7 -o boat.mp4
       cogvx sample --prompts prompts.jsonl -o clips/ --json
       cogvx sample --like boat.mp4 --seed 8 -o boat-8.mp4
+      cogvx sample "a boat on the sea" -m 5b --upsample --lm-url http://localhost:8000/v1
       cogvx sample "a boat on the sea" -m 1.5-5b --dry-run
     """
     from ._console import quiet_libraries

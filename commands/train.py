@@ -24,7 +24,7 @@ Manifest = Annotated[
 
 @app.callback()
 def train() -> None:
-    r"""Train a VAE, a transformer or a LoRA from a recipe, on one device or many.
+    r"""Train a VAE, a transformer, a LoRA, a captioner or a filter from a recipe, on one device or many.
 
     A recipe is a TOML file; any field of it can be set on the command line. The run folder gets recipe.toml,
     metrics.jsonl, checkpoints, samples and model/, the result. Ready recipes are in fixtures/recipes.
@@ -40,7 +40,7 @@ def train() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainFlags:
+class RunFlags:
     """The flags of every training."""
 
     changes: Annotated[
@@ -82,6 +82,16 @@ class TrainFlags:
             show_default=False,
         ),
     ] = None
+    device: Device = None
+    dry_run: DryRun = False
+    json: Json = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags(RunFlags):
+    """The flags of the trainings that take steps."""
+
     plot: Annotated[
         bool,
         typer.Option(
@@ -102,10 +112,6 @@ class TrainFlags:
             show_default=False,
         ),
     ] = None
-    device: Device = None
-    dry_run: DryRun = False
-    json: Json = False
-    quiet: Quiet = False
 
 
 @app.command()
@@ -168,6 +174,72 @@ def lora(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlags) ->
     from ._train import run_training
 
     run_training("lora", recipe, manifest, flags)
+
+
+@app.command()
+@with_flags(TrainFlags)
+def captioner(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlags) -> None:
+    r"""Train the small captioner that `cogvx caption` and `v2v` use, over the latents of a VAE.
+
+    The result has the VAE too: `cogvx caption CLIP -m RUN/model`.
+
+    \b
+    Examples:
+      cogvx train captioner fixtures/recipes/storyboard-captioner.toml world/manifest.jsonl -o runs/captioner
+      cogvx train captioner fixtures/recipes/storyboard-captioner.toml --set captioner.temporal=0.01 --dry-run
+    """
+    from ._train import run_training
+
+    run_training("captioner", recipe, manifest, flags)
+
+
+@app.command("dual-encoder")
+@with_flags(TrainFlags)
+def dual_encoder(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlags) -> None:
+    r"""Train a small pair of encoders, of clips and captions, into one space (contrastive).
+
+    \b
+    Examples:
+      cogvx train dual-encoder fixtures/recipes/storyboard-dual-encoder.toml world/manifest.jsonl -o runs/pair
+      cogvx train dual-encoder fixtures/recipes/storyboard-dual-encoder.toml --set stages.0.batch_size=128
+    """
+    from ._train import run_training
+
+    run_training("dual-encoder", recipe, manifest, flags)
+
+
+@app.command("filter")
+@with_flags(RunFlags)
+def train_filter(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|MANIFEST",
+            help="A recipe (TOML), - for stdin, a run folder (its recipe), or a manifest (.jsonl) with labels.",
+            show_default=False,
+        ),
+    ],
+    manifest: Manifest = None,
+    *,
+    flags: RunFlags,
+) -> None:
+    r"""Train a filter that labels clips as you labelled some: a few hundred are enough, and seconds.
+
+    It learns from each clip's scores (`cogvx data score`) and from features of its frames, by logistic regression. One
+    tenth of the clips is held out, by source; the run folder has metrics.json with the numbers of each label on them
+    (TP, FP, TN, FN and accuracy as Table 14 of the CogVideoX paper), predictions.jsonl, and the filter in model/ for
+    `cogvx data label --labeller filter --filter RUN`. Features are kept: a run that was stopped and is started again
+    with --resume latest reads no clip twice, and one that was done is left as it is.
+
+    \b
+    Examples:
+      cogvx train filter labelled.jsonl -o runs/filter
+      cogvx train filter labelled.jsonl -o runs/filter --set fit.objective=balanced --set data.test_ratio=0.2
+      cogvx train filter filter.toml labelled.jsonl -o runs/filter --set frames.network=clip:models/clip-vit-b-32
+    """
+    from ._train_filter import run_filter_training
+
+    run_filter_training(recipe, manifest, flags)
 
 
 @app.command()

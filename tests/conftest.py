@@ -1,4 +1,4 @@
-"""A fixture that runs a function of a test file on several real processes."""
+"""Fixtures of all tests: a function run on several real processes, and a server of language models that can fail."""
 
 import importlib.util
 import inspect
@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-# Where test files find what several of them use, and the ranks find the test files. At the end: nothing is shadowed.
-sys.path += [str(Path(__file__).parent / "shared"), str(Path(__file__).parents[1])]
+# Where test files find what several of them use; at the end, where nothing is shadowed.
+sys.path += [str(Path(__file__).parent / name) for name in ("shared", "language")]
+# Where the ranks find the test files; in front, since some packages install a `tests` of their own.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # A shell starts a background job with SIGINT ignored, and every process below inherits that; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -90,3 +92,15 @@ def run_ranks(size, function, *args, context=1, timeout=150):
 def ranks():
     """Call `ranks(2, function, *args, context=1)`: run function(world, *args) on that many processes; their results."""
     return run_ranks
+
+
+@pytest.fixture
+def mock_openai(monkeypatch):
+    """An OpenAI-compatible server, to which OPENAI_BASE_URL leads, with a key; see tests/language/mock_server.py."""
+    from mock_server import MockOpenAI
+
+    with MockOpenAI() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "canary-4f1d7c0b")
+        monkeypatch.setattr("cogvx.language.openai_client.FIRST_PAUSE", 0.01)
+        yield server

@@ -10,9 +10,9 @@ FLOORS = [
     {"cogvx.errors"},
     {"cogvx.shapes", "cogvx.files", "cogvx.distributed"},
     {"cogvx.models", "cogvx.diffusion", "cogvx.data", "cogvx.metrics"},
-    {"cogvx.presets", "cogvx.checkpoints", "cogvx.embedded"},
+    {"cogvx.presets", "cogvx.checkpoints", "cogvx.embedded", "cogvx.language", "cogvx.serving"},
     {"cogvx.generate"},
-    {"cogvx.training"},
+    {"cogvx.training", "cogvx.captioning", "cogvx.curation", "cogvx.evaluation"},
     {"cogvx.commands"},
 ]
 # The package's own name and version, and the module that starts the command line, stand outside the house.

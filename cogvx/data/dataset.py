@@ -14,6 +14,7 @@ from cogvx.data.cache import EncodedCache, content_sha256
 from cogvx.data.clips import media_of, read_clip
 from cogvx.data.latents import latents_info, load_posterior
 from cogvx.data.manifest import Entry, Manifest, entry_id, read_manifest
+from cogvx.data.select import refusals
 from cogvx.data.text_embeds import load_text_embeds
 from cogvx.errors import CogvxError, InputError, RefusedError, UsageError
 from cogvx.files import clean
@@ -60,6 +61,9 @@ class Selection:
         min_frames: Shortest length.
         max_upscale: How many times a clip may be enlarged to cover a size.
         min_scores: Score to the least value; an entry without the score is not used.
+        where: Condition that an entry must fulfil (see cogvx.data.select); its quantiles are over all entries of the
+            dataset's manifests.
+        rejected: Whether entries that were rejected are used too.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -68,6 +72,8 @@ class Selection:
     min_frames: int = 1
     max_upscale: float = 1.0
     min_scores: Mapping[str, float] | None = None
+    where: str = ""
+    rejected: bool = False
 
     def check(self) -> None:
         """Raise a UsageError if nothing can be selected so."""
@@ -79,8 +85,8 @@ class Selection:
             raise UsageError(f"fps must be from 0.01 to 1000, got {self.fps}")
 
     def refused(self, entry: Entry) -> str | None:
-        """Return why an entry is not used, by what stands in it; None if it is."""
-        if entry.get("rejected"):
+        """Return why an entry is not used, by what stands in it alone (`where` needs all others); None if it is."""
+        if entry.get("rejected") and not self.rejected:
             return "rejected"
         for name, least in (self.min_scores or {}).items():
             score = entry.get("scores", {}).get(name)
@@ -161,13 +167,15 @@ class ClipDataset:
         self._cache, self._encoded, self._first_frame = cache, encoded, first_frame
         self._max_bad, self._on_bad = max_bad, on_bad
         self._items: list[_Item] = []
-        for source in [manifests] if isinstance(manifests, Source) else manifests:
-            manifest = source if isinstance(source, Manifest) else self._read_manifest(source, root)
-            for entry in manifest.entries:
-                if keep is None or keep(entry):
-                    self._take(manifest, entry)
-                else:
-                    self.left_out["not of this split"] += 1
+        sources = [manifests] if isinstance(manifests, Source) else manifests
+        read = [one if isinstance(one, Manifest) else self._read_manifest(one, root) for one in sources]
+        every = [(manifest, entry) for manifest in read for entry in manifest.entries]
+        whys = self._refusals([entry for _, entry in every])
+        for (manifest, entry), why in zip(every, whys, strict=True):
+            if keep is None or keep(entry):
+                self._take(manifest, entry, why)
+            else:
+                self.left_out["not of this split"] += 1
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -184,6 +192,11 @@ class ClipDataset:
     def is_encoded(self, index: int) -> bool:
         """Whether reading a clip gives latents, by what is there now."""
         return self._latents_path(self._items[index]) is not None
+
+    def captions(self, index: int) -> list[str]:
+        """Return the captions of a clip that may be chosen."""
+        texts = _captions_of(self._items[index].entry)
+        return [texts[name] for name, share in self._captions.items() if share > 0 and name in texts]
 
     def caption_field(self, index: int, choice: float = 0.0) -> str | None:
         """Return which caption of a clip a number in [0, 1) chooses, by the shares of those that it has."""
@@ -241,9 +254,15 @@ class ClipDataset:
         if self._on_bad is not None:
             self._on_bad(name, error)
 
-    def _take(self, manifest: Manifest, entry: Entry) -> None:
+    def _refusals(self, entries: list[Entry]) -> list[str | None]:
+        """Return which part of the selection's condition each entry does not fulfil; None where there is none."""
+        if not self.selection.where:
+            return [None] * len(entries)
+        return refusals(self.selection.where, entries, rejected=self.selection.rejected)
+
+    def _take(self, manifest: Manifest, entry: Entry, unfulfilled: str | None) -> None:
         """Add an entry, or note why not."""
-        why: Shape | str | None = self.selection.refused(entry)
+        why: Shape | str | None = self.selection.refused(entry) or unfulfilled
         if why is None:
             try:
                 item = self._item(manifest, entry)

@@ -21,6 +21,8 @@ def decode(
     span: Span = WHOLE,
     limits: Limits = DEFAULT_LIMITS,
     complaints: Complaints | None = None,
+    times: list[float] | None = None,
+    motion: bool = False,
 ) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """Decode a clip of any kind; what it is follows from its first bytes, not from its name.
 
@@ -31,6 +33,10 @@ def decode(
         span: Which frames.
         limits: What may be decoded.
         complaints: Returns what FFmpeg has logged as errors since the last call, where that is caught.
+        times: Gets the time of each frame, in seconds from the clip's first one, at the latest when the frame is
+            yielded; only for a span without a rate.
+        motion: Give instead of each frame its lengths of motion vectors (see cogvx.data.decode_motion); none of a clip
+            that has no such vectors.
 
     Returns:
         What the clip is (the whole of it), and the frames of the span, uint8 (h w 3) each.
@@ -39,11 +45,15 @@ def decode(
         InputError: It cannot be decoded, is damaged, or exceeds the limits. May come while the frames are taken.
     """
     if isinstance(source, Path):
-        return decode_folder(source, span=span, limits=limits)
+        if motion:
+            return decode_folder(source, span=Span(max_frames=1), limits=limits)[0], iter(())
+        return decode_folder(source, span=span, limits=limits, times=times)
     head = source.read(16)
     source.seek(0)
     if not head:
         raise InputError("the file is empty")
     if is_still(head):
-        return decode_animation(source, span=span, limits=limits)
-    return decode_stream(source, span=span, limits=limits, complaints=complaints)
+        if motion:
+            return decode_animation(source, span=Span(max_frames=1), limits=limits)[0], iter(())
+        return decode_animation(source, span=span, limits=limits, times=times)
+    return decode_stream(source, span=span, limits=limits, complaints=complaints, times=times, motion=motion)

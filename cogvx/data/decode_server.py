@@ -4,10 +4,12 @@ Started by cogvx.data.isolate, which it answers over a socket; frames go through
 Starting Python and loading FFmpeg costs 0.4 s, a fork of it a few milliseconds. A fork is used for one file only, so a
 file that corrupts its memory, kills it or never ends harms no other.
 
-    request   {"folder", "span", "limits"} with the pipe's end and, unless a folder is named, the file -> pid
+    request   {"folder", "span", "limits", "timed", "motion"} with the pipe's end and, unless a folder is named, the
+              file -> pid
               {"reap": pid}                                                                           -> exit status
     pipe      messages of one letter, eight bytes of length, content:
-              I info as JSON · F a frame's bytes · E an error's text · Z the end
+              I info as JSON · T the next frame's time, if asked for · F a frame's bytes, or those of its motion ·
+              E an error's text · Z the end
 """
 
 import json
@@ -27,6 +29,7 @@ from cogvx.data.media import Limits, Span
 from cogvx.errors import InputError
 
 HEADER = struct.Struct(">cQ")
+TIME = struct.Struct(">d")
 
 
 def serve(descriptor: int) -> None:
@@ -69,10 +72,16 @@ def _work(request: dict[str, Any], descriptors: list[int]) -> None:
     with open(descriptors[0], "wb", buffering=0) as pipe:
         try:
             source = Path(request["folder"]) if request["folder"] else open(descriptors[1], "rb")
-            info, frames = decode(source, span=Span(**request["span"]), limits=limits, complaints=_catch_log())
+            times: list[float] | None = [] if request.get("timed") else None
+            span = Span(**request["span"])
+            motion = bool(request.get("motion"))
+            complaints = _catch_log()
+            info, frames = decode(source, span=span, limits=limits, complaints=complaints, times=times, motion=motion)
             _send(pipe, b"I", json.dumps(info.to_dict()).encode())
-            for frame in frames:
-                _send(pipe, b"F", np.ascontiguousarray(frame).reshape(-1).data)
+            for index, frame in enumerate(frames):
+                if times is not None:
+                    _send(pipe, b"T", TIME.pack(times[index]))
+                _send(pipe, b"F", np.ascontiguousarray(frame).reshape(-1).view(np.uint8).data)
             _send(pipe, b"Z", b"")
         except InputError as error:
             _send(pipe, b"E", str(error).encode("utf-8", "replace"))

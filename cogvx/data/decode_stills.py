@@ -49,13 +49,16 @@ def decode_image(file: IO[bytes], *, limits: Limits) -> np.ndarray:
         raise _input_error(error) from error
 
 
-def decode_animation(file: IO[bytes], *, span: Span, limits: Limits) -> tuple[VideoInfo, Iterator[np.ndarray]]:
+def decode_animation(
+    file: IO[bytes], *, span: Span, limits: Limits, times: list[float] | None = None
+) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """Decode a GIF, animated WebP or animated PNG; a still image is a clip of one frame.
 
     Args:
         file: The file, seekable.
         span: Which frames.
         limits: What may be decoded.
+        times: Gets the time of each frame in seconds; only without a rate.
 
     Returns:
         What the clip is, and its frames, uint8 (h w 3) each.
@@ -65,6 +68,7 @@ def decode_animation(file: IO[bytes], *, span: Span, limits: Limits) -> tuple[Vi
     """
     from PIL import ImageOps
 
+    times = [] if times is None else times
     try:
         if not _complete(file):
             raise InputError("the GIF is cut off")
@@ -74,8 +78,9 @@ def decode_animation(file: IO[bytes], *, span: Span, limits: Limits) -> tuple[Vi
             codec = str(image.format).lower()
             if count == 1:
                 frames, fps = [_to_rgb(ImageOps.exif_transpose(image))], DEFAULT_FPS
+                times.append(0.0)
             else:
-                frames, fps = _animation(image, count, span=span, limits=limits)
+                frames, fps = _animation(image, count, span=span, limits=limits, times=times)
     except InputError:
         raise
     except Exception as error:
@@ -87,7 +92,9 @@ def decode_animation(file: IO[bytes], *, span: Span, limits: Limits) -> tuple[Vi
     return VideoInfo(count, fps, width, height, count / fps, codec, codec, metadata), iter(frames)
 
 
-def decode_folder(folder: Path, *, span: Span, limits: Limits) -> tuple[VideoInfo, Iterator[np.ndarray]]:
+def decode_folder(
+    folder: Path, *, span: Span, limits: Limits, times: list[float] | None = None
+) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """Decode a folder of images, in the natural order of their names (2 before 10).
 
     Its rate and comment come from metadata.json, which write_clip puts beside the frames.
@@ -96,6 +103,7 @@ def decode_folder(folder: Path, *, span: Span, limits: Limits) -> tuple[VideoInf
         folder: The folder; subfolders and hidden files are passed over.
         span: Which frames.
         limits: What may be decoded.
+        times: Gets the time of each frame in seconds; only without a rate.
 
     Returns:
         What the clip is, and its frames, uint8 (h w 3) each.
@@ -109,6 +117,8 @@ def decode_folder(folder: Path, *, span: Span, limits: Limits) -> tuple[VideoInf
     fps, metadata = _folder_metadata(folder / "metadata.json")
     timed = [(i / fps, 1 / fps, path) for i, path in enumerate(paths)]
     timed = [one for one in timed if not span.before(one[0]) and not span.after(one[0])]
+    if times is not None:
+        times += [time for time, _, _ in timed][: span.max_frames]
     chosen = [path for _, _, path in timed] if span.rate is None else list(_at_rate(timed, span))
     chosen = chosen[: span.max_frames]
     if not chosen:
@@ -160,7 +170,9 @@ def _to_rgb(image: "Image.Image") -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _animation(image: "Image.Image", count: int, *, span: Span, limits: Limits) -> tuple[list[np.ndarray], float]:
+def _animation(
+    image: "Image.Image", count: int, *, span: Span, limits: Limits, times: list[float]
+) -> tuple[list[np.ndarray], float]:
     """Decode the frames of the span, and find the average rate of the whole."""
     unit = 10 if image.format == "GIF" else 1  # milliseconds that durations are multiples of
     timed: list[tuple[float, float, np.ndarray]] = []
@@ -178,6 +190,7 @@ def _animation(image: "Image.Image", count: int, *, span: Span, limits: Limits) 
                 raise InputError("its frames differ in size")
         total += shown
     frames = [frame for _, _, frame in timed] if span.rate is None else list(_at_rate(timed, span))
+    times += [time for time, _, _ in timed]
     fps = count * 1000 / total
     whole = max(round(fps), 1)  # 8 per second cannot be said in hundredths: it comes out as 8.007
     return frames, float(whole) if abs(count * 1000 / whole - total) <= unit / 2 else fps

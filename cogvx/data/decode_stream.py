@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from cogvx.data.decode_motion import export_vectors, motion_lengths
 from cogvx.data.media import Limits, Span, VideoInfo, check_bytes, check_size
 from cogvx.data.resample import nearest
 from cogvx.errors import InputError
@@ -33,7 +34,13 @@ _HARMLESS = re.compile(r"mmco: unref|co located POCs unavailable|non-existing [S
 
 
 def decode_stream(
-    file: IO[bytes], *, span: Span, limits: Limits, complaints: Complaints | None = None
+    file: IO[bytes],
+    *,
+    span: Span,
+    limits: Limits,
+    complaints: Complaints | None = None,
+    times: list[float] | None = None,
+    motion: bool = False,
 ) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """Open a video and decode its first frame.
 
@@ -43,6 +50,8 @@ def decode_stream(
         limits: What may be decoded.
         complaints: Returns what FFmpeg has logged as errors since the last call. Some damage it only logs: a wrong
             checksum of FFV1, the early end of a Matroska file.
+        times: Gets the time of each frame in seconds, just before the frame is yielded; only without a rate.
+        motion: Give instead of each frame the lengths of its motion vectors (see cogvx.data.decode_motion).
 
     Returns:
         What the video is, and its frames, uint8 (h w 3) each.
@@ -63,11 +72,13 @@ def decode_stream(
         stream.thread_type = "AUTO"
         context.thread_count = 4
         check_size(context.width, context.height, limits)
+        if motion:
+            export_vectors(context)
         position = file.tell()
         declared, fps = _declared(container, stream, file)
         file.seek(position)  # FFmpeg does not know that somebody else has read
         check_bytes(span.count(declared, fps or 1.0), context.width, context.height, limits)
-        frames = _frames(container, stream, span=span, fps=fps, complaints=complaints)
+        frames = _frames(container, stream, span=span, fps=fps, complaints=complaints, times=times, motion=motion)
         first = next(frames, None)
     except InputError:
         raise
@@ -83,8 +94,8 @@ def decode_stream(
     info = VideoInfo(
         frames=declared,
         fps=fps,
-        width=first.shape[1],
-        height=first.shape[0],
+        width=context.width if motion else first.shape[1],
+        height=context.height if motion else first.shape[0],
         duration=declared / fps,
         codec=context.name if context.codec is None else context.codec.canonical_name,
         container=container.format.name.split(",")[0].replace("mov", "mp4"),
@@ -157,23 +168,35 @@ def _seconds(container: Any, stream: Any) -> float | None:
 
 
 def _frames(
-    container: Any, stream: Any, *, span: Span, fps: float | None, complaints: Complaints
+    container: Any,
+    stream: Any,
+    *,
+    span: Span,
+    fps: float | None,
+    complaints: Complaints,
+    times: list[float] | None,
+    motion: bool,
 ) -> Iterator[np.ndarray]:
-    """Decode the frames of the span to RGB, uint8 (h w 3) each."""
+    """Decode the frames of the span to RGB, uint8 (h w 3) each, or to lengths of motion."""
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()
     timed = _timed_frames(container, stream, span=span, fps=fps, complaints=complaints)
-    frames = (
-        (frame for _, _, frame in timed) if span.rate is None else nearest(timed, rate=span.rate, origin=span.start)
-    )
+    frames = _untimed(timed, times) if span.rate is None else nearest(timed, rate=span.rate, origin=span.start)
     last, rgb = None, np.empty(0)
     for kept, frame in enumerate(frames, start=1):
         if frame is not last:  # a source slower than the rate gives frames again
-            last, rgb = frame, _to_rgb(frame, reformatter)
+            last, rgb = frame, motion_lengths(frame) if motion else _to_rgb(frame, reformatter)
         yield rgb
         if kept == span.max_frames:
             return
+
+
+def _untimed(timed: Iterator[tuple[float, float, Any]], times: list[float] | None) -> Iterator[Any]:
+    for time, _, frame in timed:
+        if times is not None:
+            times.append(time)
+        yield frame
 
 
 def _timed_frames(
@@ -244,7 +267,7 @@ def _to_rgb(frame: Any, reformatter: Any) -> np.ndarray:
 
 def _checked(first: np.ndarray, frames: Iterator[np.ndarray], *, span: Span, limits: Limits) -> Iterator[np.ndarray]:
     """Pass the frames on, as long as they are of one size and within the limits."""
-    height, width, _ = first.shape
+    height, width = first.shape[:2]
     count = 1
     yield first
     while True:

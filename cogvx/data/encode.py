@@ -1,7 +1,7 @@
 """RGB frames to clips: mp4, webm, mkv through FFmpeg's libraries, folders of PNG."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from cogvx.errors import MissingError, UsageError
 METADATA_FILE = "metadata.json"
 # bicubic, accurate_rnd, full_chroma_inp (numbers of libswscale): the mean of two pixels' colours, not one of them.
 _INTERPOLATION = 0x4 | 0x40000 | 0x4000
+_TIME_BASE = Fraction(1, 90_000)  # seconds, where frames have times of their own
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,41 @@ def encode_video(path: Path, frames: np.ndarray, fps: float, *, how: Encoding, c
         UsageError: The size cannot be encoded so.
         MissingError: This build of PyAV has no such encoder.
     """
+    encode_stream(path, frames, frames.shape[1:3], fps, how=how, comment=comment)
+
+
+def encode_stream(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    size: tuple[int, ...],
+    fps: float,
+    *,
+    how: Encoding,
+    comment: str | None = None,
+    times: Sequence[float] | None = None,
+) -> None:
+    """Encode frames to a video file as they come, so that a long film needs the memory of a few.
+
+    Args:
+        path: The file; not atomic.
+        frames: uint8 (h w 3) each.
+        size: Their height and width.
+        fps: Frames per second.
+        how: See encoding.
+        comment: For the container's comment tag.
+        times: Seconds at which each frame is shown, from the first one's on, where the rate varies.
+
+    Raises:
+        UsageError: The size cannot be encoded so.
+        MissingError: This build of PyAV has no such encoder.
+    """
     import av
     from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-    _, height, width, _ = frames.shape
+    height, width = size
     check_encoding(how, height, width)
     rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
+    time_base = 1 / rate if times is None else _TIME_BASE
     with av.open(str(path.absolute()), "w", format=how.muxer, container_options=dict(how.muxer_options)) as container:
         if comment is not None:
             container.metadata["comment"] = comment
@@ -98,6 +128,8 @@ def encode_video(path: Path, frames: np.ndarray, fps: float, *, how: Encoding, c
         except (av.codec.codec.UnknownCodecError, ValueError) as error:
             raise MissingError(f"PyAV has no encoder {how.codec} here: pip install av") from error
         stream.width, stream.height, stream.pix_fmt = width, height, how.pixel_format
+        if times is not None:
+            stream.time_base = stream.codec_context.time_base = time_base
         if how.subsampled:  # players assume other colours for untagged videos, by their size
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = int(Colorspace.ITU709)
@@ -115,7 +147,8 @@ def encode_video(path: Path, frames: np.ndarray, fps: float, *, how: Encoding, c
                 )
             elif how.pixel_format != "rgb24":
                 frame = reformatter.reformat(frame, format=how.pixel_format)
-            frame.pts, frame.time_base = index, 1 / rate
+            frame.pts = index if times is None else round((times[index] - times[0]) / time_base)
+            frame.time_base = time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

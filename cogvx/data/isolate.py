@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import select
 import signal
@@ -18,11 +19,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from cogvx.data.decode import decode
+from cogvx.data.decode_motion import motion_shape
 from cogvx.data.media import DEFAULT_LIMITS, WHOLE, Limits, Span, VideoInfo, check_bytes, check_size
 from cogvx.errors import InputError, MissingError
 
@@ -30,6 +32,7 @@ _ENTRY = "import sys; sys.path.insert(0, {root!r}); from cogvx.data import decod
 _ROOT = str(Path(__file__).resolve().parents[2])
 _MAX_TEXT = 64 << 20  # bytes of one message that is no frame
 _HEADER = struct.Struct(">cQ")
+_TIME = struct.Struct(">d")
 
 
 class DecodeServer:
@@ -102,7 +105,13 @@ _server_lock = threading.Lock()
 
 @contextlib.contextmanager
 def decode_isolated(
-    source: Path | IO[bytes], *, span: Span = WHOLE, limits: Limits = DEFAULT_LIMITS, server: DecodeServer | None = None
+    source: Path | IO[bytes],
+    *,
+    span: Span = WHOLE,
+    limits: Limits = DEFAULT_LIMITS,
+    server: DecodeServer | None = None,
+    times: list[float] | None = None,
+    motion: bool = False,
 ) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
     """Decode a clip in a process of its own; otherwise as cogvx.data.decode.decode.
 
@@ -111,18 +120,22 @@ def decode_isolated(
         span: Which frames.
         limits: What may be decoded, and what the process may use for it.
         server: The process (default: the one that all share).
+        times: Gets the time of each frame in seconds; only for a span without a rate.
+        motion: Give lengths of motion vectors, float32 (r c), instead of frames.
 
     Raises:
         InputError: It cannot be decoded, or the process died of it.
         MissingError: The process cannot be started.
     """
     if not hasattr(os, "fork"):  # Windows: no isolation there
-        yield decode(source, span=span, limits=limits)
+        yield decode(source, span=span, limits=limits, times=times, motion=motion)
         return
     message: dict[str, object] = {
         "folder": str(source.absolute()) if isinstance(source, Path) else None,
         "span": dataclasses.asdict(span),
         "limits": dataclasses.asdict(limits),
+        "timed": times is not None,
+        "motion": motion,
     }
     reading, writing = os.pipe()
     with open(reading, "rb", buffering=0) as pipe:
@@ -133,7 +146,7 @@ def decode_isolated(
             os.close(writing)
         work = _Work(pipe, server, pid, span=span, limits=limits)
         try:
-            yield work.info(), work.frames()
+            yield work.info(motion=motion), work.frames(times)
         finally:
             work.close()
 
@@ -143,30 +156,37 @@ class _Work:
 
     def __init__(self, pipe: IO[bytes], server: DecodeServer, pid: int, *, span: Span, limits: Limits) -> None:
         self._pipe, self._server, self._pid, self._span, self._limits = pipe, server, pid, span, limits
-        self._shape = (0, 0, 3)
+        self._shape: tuple[int, ...] = (0, 0, 3)
+        self._size = (0, 0)
+        self._dtype: np.dtype[Any] = np.dtype(np.uint8)
 
-    def info(self) -> VideoInfo:
+    def info(self, *, motion: bool = False) -> VideoInfo:
         kind, length = self._header()
         if kind != b"I":
             raise InputError("the decoder broke off")
         info = VideoInfo(**json.loads(self._text(length)))
         check_size(info.width, info.height, self._limits)
-        self._shape = (info.height, info.width, 3)
+        self._size = (info.height, info.width)
+        self._shape = motion_shape(*self._size) if motion else (*self._size, 3)
+        self._dtype = np.dtype(np.float32 if motion else np.uint8)
         return info
 
-    def frames(self) -> Iterator[np.ndarray]:
-        height, width, _ = self._shape
+    def frames(self, times: list[float] | None = None) -> Iterator[np.ndarray]:
+        height, width = self._size
         count = 0
         while True:
             kind, length = self._header()
             if kind == b"Z":
                 return
+            if times is not None:
+                times.append(self._time(kind, length))
+                kind, length = self._header()
             count += 1
             check_bytes(count, width, height, self._limits)
-            frame = np.empty(self._shape, dtype=np.uint8)
+            frame = np.empty(self._shape, dtype=self._dtype)
             if kind != b"F" or length != frame.nbytes:
                 raise InputError("the decoder broke off")
-            self._fill(frame.reshape(-1).data)
+            self._fill(frame.reshape(-1).view(np.uint8).data)
             yield frame
 
     def close(self) -> None:
@@ -182,6 +202,16 @@ class _Work:
         if kind == b"E":
             raise InputError(self._text(length))
         return kind, length
+
+    def _time(self, kind: bytes, length: int) -> float:
+        content = bytearray(_TIME.size)
+        if kind != b"T" or length != len(content):
+            raise InputError("the decoder broke off")
+        self._fill(memoryview(content))
+        (time,) = _TIME.unpack(content)
+        if not math.isfinite(time):
+            raise InputError("a frame without a time")
+        return float(time)
 
     def _text(self, length: int) -> str:
         if length > _MAX_TEXT:

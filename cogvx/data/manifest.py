@@ -93,6 +93,23 @@ def iter_manifest(
 
     Arguments and errors are those of read_manifest.
     """
+    for place, line in iter_lines(source, on_error=on_error):
+        try:
+            entry = parse_entry(line)
+        except InputError as error:
+            if not (torn and not line.endswith(b"\n")):
+                _report(InputError(f"{place}: {error}"), on_error)
+            continue
+        yield place, entry
+
+
+def iter_lines(
+    source: Path | str | IO[bytes], *, on_error: Callable[[CogvxError], None] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield each line of a manifest that is not empty, with its place ("file:line") and its line end, as it is read.
+
+    Arguments and errors are those of read_manifest; what a line holds is not looked at.
+    """
     with _opened(source) as (file, name):
         number = 0
         while line := file.readline(_MAX_LINE + 1):
@@ -105,15 +122,8 @@ def iter_manifest(
                 continue
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            try:
-                entry = parse_entry(line)
-            except InputError as error:
-                if not (torn and not line.endswith(b"\n")):
-                    _report(InputError(f"{place}: {error}"), on_error)
-                continue
-            yield place, entry
+            if line.strip():
+                yield place, line
 
 
 def parse_entry(line: bytes | str) -> Entry:

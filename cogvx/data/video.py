@@ -118,21 +118,29 @@ def iter_clip(
 
 @contextlib.contextmanager
 def decoded(
-    source: Path | str | bytes, span: Span, limits: Limits = DEFAULT_LIMITS, *, isolated: bool = True
+    source: Path | str | bytes,
+    span: Span,
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    isolated: bool = True,
+    times: list[float] | None = None,
+    motion: bool = False,
 ) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
     """Open any source for the block: what it is, and its frames of the span, uint8 (h w 3), as they are decoded.
 
-    Errors are those of read_clip; every InputError gets the name of the source.
+    Errors are those of read_clip; every InputError gets the name of the source. For a span without a rate, `times` gets
+    the time of each frame, in seconds from the clip's first one, before the frame is yielded. With `motion` there comes
+    instead of each frame what its motion vectors say (see cogvx.data.decode_motion).
     """
     span.check()
     name = "standard input" if isinstance(source, bytes) or str(source) == "-" else clean(str(source))
     try:
         with _opened(source) as opened:
             if isolated:
-                with decode_isolated(opened, span=span, limits=limits) as (info, frames):
+                with decode_isolated(opened, span=span, limits=limits, times=times, motion=motion) as (info, frames):
                     yield info, frames
             else:
-                yield decode(opened, span=span, limits=limits)
+                yield decode(opened, span=span, limits=limits, times=times, motion=motion)
     except InputError as error:
         raise InputError(f"cannot read {name}: {clean(str(error))}") from error
 

@@ -70,6 +70,7 @@ def make_record(
     frames_sha256: str | None,
     loras: Sequence[UsedFile] = (),
     inputs: Mapping[str, UsedFile] | None = None,
+    upsampled: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the record of a clip: model, prompt, every option, hashes and versions; no paths of this machine.
 
@@ -83,8 +84,11 @@ def make_record(
         frames_sha256: Of the frames before they were encoded; None for latents.
         loras: Adapters.
         inputs: Image, clip or noise that it was made from.
+        upsampled: How the prompt was rewritten, and from what ("from"), if it was.
     """
     record: dict[str, Any] = {"format": FORMAT, "command": command, "model": model, **asdict(options), "fps": fps}
+    if upsampled:
+        record["upsampled"] = dict(upsampled)
     record["weights"] = dict(weights)
     record["loras"] = [lora.to_dict() for lora in loras]
     record["inputs"] = {name: used.to_dict() for name, used in (inputs or {}).items()}

@@ -15,10 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from cogvx.distributed import alone
 from cogvx.errors import UsageError
 from cogvx.generate.estimate import count_parameters
+from cogvx.models.captioner import CaptionerConfig
+from cogvx.models.dual_encoder import DualEncoderConfig
 from cogvx.models.transformer import TransformerConfig
 from cogvx.models.vae import CausalVAE, Part, VAEConfig
 from cogvx.models.vae.blocks import ResBlock
 from cogvx.models.vae.discriminator import Discriminator, DiscriminatorConfig
+from cogvx.models.words import MAX_WORDS
 from cogvx.training.networks import Networks, build
 from cogvx.training.recipe import Recipe
 
@@ -29,6 +32,8 @@ GAN_FRAMES = 17  # that the discriminator looks at, at most
 BLOCK_COPIES, FROZEN_COPIES = 23.2, 12.2
 # Values alive at once on the way back through one block, beside what it kept.
 _BACKWARD_COPIES = 9
+# Values that an LSTM keeps for its way back, times steps and width (tests/training/test_plan.py).
+_LSTM_COPIES = 15
 # Of the VAE's saved values when the arithmetic is in bf16: group norms stay in fp32 there.
 VAE_BF16 = 0.52
 
@@ -159,6 +164,9 @@ class _Saved:
 def count_weights(recipe: Recipe, networks: Networks) -> tuple[dict[str, int], int, bool]:
     """Return part -> parameters, how many are trained, and whether they are an adapter of frozen ones."""
     parameters = {"vae": _numel(build(networks.vae))}
+    if networks.clip_text is not None:
+        trained = _numel(build(networks.clip_text))
+        return {recipe.kind: trained, **parameters}, trained, False
     if networks.transformer is None:
         if recipe.vae.gan_weight:
             parameters["discriminator"] = _numel(_discriminator(recipe))
@@ -172,6 +180,51 @@ def count_weights(recipe: Recipe, networks: Networks) -> tuple[dict[str, int], i
         return parameters, parameters["lora"], True
     text = parameters["text_encoder"] if recipe.model.train_text else 0
     return parameters, parameters["transformer"] + text, False
+
+
+def clip_text_flops(config: CaptionerConfig | DualEncoderConfig, latents: int) -> float:
+    """Return the floating-point operations of one forward pass over one clip with a caption of the greatest length.
+
+    Args:
+        config: Of the captioner or the dual encoder.
+        latents: Frames of the clip's latents.
+    """
+    size, words = config.hidden_size, MAX_WORDS + 1
+    area = config.grid[0] * config.grid[1]
+    channels = (config.latent_channels, *config.convolutions)
+    frame: float = 9 * area * sum(narrow * wide for narrow, wide in zip(channels[:-1], channels[1:], strict=True))
+    frame += channels[-1] * area * size + _lstm(size, size)
+    one_way = _lstm(config.embed_size, size) / 2
+    if isinstance(config, DualEncoderConfig):
+        return 2.0 * (latents * frame + words * 2 * one_way + 2 * size * config.output_size)
+    prefixes = words * (words + 1) / 2
+    joined = 3 if config.joined_states else 2
+    attention = 2 * prefixes * latents * size
+    decoder = words * (latents * joined * size**2 + size * len(config.vocabulary))
+    return 2.0 * (latents * frame + (words + prefixes) * one_way + attention + decoder)
+
+
+def clip_text_activations(config: CaptionerConfig | DualEncoderConfig, clips: int, latents: int) -> int:
+    """Return the bytes that a forward pass keeps for its way back, at the greatest length of the captions; float32."""
+    size, words = config.hidden_size, MAX_WORDS + 1
+    frame = config.grid[0] * config.grid[1] * (config.latent_channels + 2 * sum(config.convolutions))
+    frame += _LSTM_COPIES * size
+    values = latents * frame
+    if isinstance(config, DualEncoderConfig):
+        values += words * (_LSTM_COPIES * size + 10 * config.embed_size)
+    else:
+        joined = 3 if config.joined_states else 2
+        prefixes = words * (words + 1) // 2
+        values += (prefixes + words) * (_LSTM_COPIES * size // 2 + config.embed_size)
+        values += words**2 * (size + latents)  # states of the prefixes, padded to the longest
+        values += words * (latents * (joined + 1) * size + len(config.vocabulary))
+    return 4 * clips * values
+
+
+def _lstm(inputs: int, size: int) -> float:
+    """Return the multiplications of one step of an LSTM whose directions have `size` values together."""
+    half = size // 2
+    return 2.0 * 4 * half * (inputs + half)
 
 
 def _lora_parameters(transformer: nn.Module, recipe: Recipe) -> int:
@@ -199,7 +252,7 @@ def optimizer_bytes(recipe: Recipe, networks: Networks, trained: int) -> int:
         return 2 * trained
     if recipe.optim.name == "adamw":
         return 8 * trained
-    modules = [build(networks.transformer or networks.vae)]
+    modules = [build(networks.transformer or networks.clip_text or networks.vae)]
     flat = sum(w.numel() for module in modules for w in module.parameters() if w.ndim < 2)
     return 4 * (trained - flat) + 8 * flat
 

@@ -3,7 +3,6 @@
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,10 +28,11 @@ from cogvx.training.export import export_model
 from cogvx.training.lora import put_in, relative_change, starting_lora, take_out
 from cogvx.training.optim import optimizers_of
 from cogvx.training.order import Item
+from cogvx.training.packs import Packs
 from cogvx.training.preview import make_previews
 from cogvx.training.recipe import Recipe
 from cogvx.training.run_folder import list_bad
-from cogvx.training.stages import StageData, open_encoded, open_held_out, open_stages, opener
+from cogvx.training.stages import StageData, open_encoded, open_held_out, open_stages, opener, tell_missing
 from cogvx.training.start import StartingModel, find_model, takes_image
 from cogvx.training.task import Loss
 from cogvx.training.texts import Texts
@@ -98,6 +98,7 @@ class DiTTask:
         self.dtype = arithmetic_dtype(recipe, world.device)
         self.identity: dict[str, str] = {}
         self._stages = stages
+        self._packs = Packs(recipe, stages, world)
         self._check()
         self.schedule = model.schedule
         self.transformer = self._make_transformer(announce)
@@ -123,8 +124,6 @@ class DiTTask:
             dtype=self.dtype,
         )
         self._held_out = HeldOut(held_out, self.encoder, with_image=self._with_image)
-        self._readers = ThreadPoolExecutor(recipe.data.workers) if recipe.data.workers else None
-        self._ahead: dict[tuple[int, int], list[Future[Sample | None]]] = {}
         self._current_stage = 0
         if recipe.preview.prompts and self._with_image and len(recipe.preview.images) != len(recipe.preview.prompts):
             raise UsageError("previews of an image-to-video model need an image for each prompt: preview.images")
@@ -136,8 +135,7 @@ class DiTTask:
 
     def num_micro_batches(self, step: int) -> int:
         """Return how many packs this data rank has in a step."""
-        stage, _ = self.recipe.stage_at(step)
-        return self.recipe.stages[stage].packs // self.world.data_size
+        return self._packs.num_micro_batches(step)
 
     def loss(self, step: int, micro: int) -> Loss:
         """Return the mean squared error of one pack's velocities, as its share of the mean over the step's clips."""
@@ -153,11 +151,10 @@ class DiTTask:
 
     def batch(self, step: int, micro: int) -> Batch:
         """Return what the network is shown in one micro batch of this rank, and what it should answer."""
-        stage, place = self.recipe.stage_at(step)
-        self._current_stage = stage
-        data, total = self._stages[stage], sum(len(pack) for pack in self._stages[stage].order.step(place))
-        items, places = zip(*self._pack(step, micro), strict=True)
-        samples = self._samples(step, micro)
+        self._current_stage, _ = self.recipe.stage_at(step)
+        data, total = self._packs.data(step), self._packs.num_clips(step)
+        items, places = zip(*self._packs.items(step, micro), strict=True)
+        samples = self._packs.samples(step, micro)
         times = self.timesteps(step, total)[[where.clip for where in places]]
         inputs, targets = [], []
         for item, sample, where, timestep in zip(items, samples, places, times, strict=True):
@@ -271,35 +268,6 @@ class DiTTask:
             text_embeds = self.texts.embed([sample.caption], [sample.text], self.world.device)
         return self._predict([inputs], text_embeds, torch.tensor([timestep]))[0]
 
-    def _samples(self, step: int, micro: int) -> list[Sample | None]:
-        """Return the clips of a pack; with threads, those of the next one are read meanwhile."""
-        readers = self._readers
-        if readers is None:
-            return [self._read(step, item, place) for item, place in self._pack(step, micro)]
-        following = (step, micro + 1) if micro + 1 < self.num_micro_batches(step) else (step + 1, 0)
-        for wanted in ((step, micro), following):
-            if wanted not in self._ahead and wanted[0] < self.recipe.num_steps:
-                pack = self._pack(*wanted)
-                self._ahead[wanted] = [readers.submit(self._read, wanted[0], item, place) for item, place in pack]
-        found = [future.result() for future in self._ahead.pop((step, micro))]
-        self._ahead = {key: futures for key, futures in self._ahead.items() if key == following}
-        return found
-
-    def _pack(self, step: int, micro: int) -> list[tuple[Item, Place]]:
-        """Return the items of a pack of this rank, each with its place in the step."""
-        data, place = self._data(step)
-        packs = data.order.step(place)
-        mine = self.world.data_rank * self.num_micro_batches(step) + micro
-        first = sum(len(pack) for pack in packs[:mine])
-        return [(item, Place(self.recipe.seed, step, first + i)) for i, item in enumerate(packs[mine])]
-
-    def _read(self, step: int, item: Item, place: Place) -> Sample | None:
-        return self._data(step)[0].read(item, place)
-
-    def _data(self, step: int) -> tuple[StageData, int]:
-        stage, place = self.recipe.stage_at(step)
-        return self._stages[stage], place
-
     def _make_transformer(self, announce: Callable[[str], None]) -> ExpertTransformer:
         recipe, model, device = self.recipe, self.model, self.world.device
         if recipe.kind == "lora":
@@ -333,13 +301,7 @@ class DiTTask:
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _check(self) -> None:
-        recipe, ranks = self.recipe, self.world.data_size
-        for stage in recipe.stages:
-            if stage.packs % ranks:
-                raise UsageError(
-                    f"stage {stage.name!r} has {stage.packs} packs a step, which {ranks} ranks cannot share equally; "
-                    f"use {stage.packs // ranks * ranks or ranks} or {-(-stage.packs // ranks) * ranks}"
-                )
+        recipe = self.recipe
         if recipe.kind == "lora" and recipe.model.train_text:
             raise UsageError("a LoRA is of the transformer alone: model.train_text must be false")
 
@@ -364,9 +326,11 @@ def make_task(recipe: Recipe, folder: Path, *, world: World, announce: Callable[
     announce = announce or tell
     model = find_model(recipe, announce=announce)
     with_image = recipe.kind == "i2v" or takes_image(model.transformer_config, model.vae_config)
-    cache = open_encoded(recipe, model.folders, dtype=arithmetic_dtype(recipe, world.device))
+    dtype = arithmetic_dtype(recipe, world.device)
+    cache = open_encoded(recipe, model.folders, dtype=dtype)
     opened = opener(recipe, cache=cache, with_image=with_image, on_bad=partial(list_bad, folder))
     stages = open_stages(recipe, opened, vae=model.vae_config, transformer=model.transformer_config)
+    tell_missing(recipe, stages, dtype=dtype, tell=announce)
     held_out = open_held_out(recipe, opened, vae=model.vae_config, transformer=model.transformer_config)
     if recipe.run.validate_every and not held_out:
         announce('no held-out loss: data.validation is empty, and no entry of data.train has the split "validation"')

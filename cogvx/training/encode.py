@@ -1,6 +1,5 @@
 """Latents and text embeddings ahead of training, kept by content so that every run and process shares them."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from cogvx.data.clips import media_of, read_clip
 from cogvx.data.dataset import Selection, pixel_field
 from cogvx.data.latents import latents_info, save_latents
 from cogvx.data.manifest import Entry, Manifest, entry_id
+from cogvx.data.paths import absolute
 from cogvx.data.share import Job, share
 from cogvx.data.tensor_file import tensor_metadata
 from cogvx.data.text_embeds import FORMAT as TEXT_FORMAT
@@ -297,18 +297,18 @@ class ManifestEncoder:
         row = dict(entry)
         for name in ("video", "image", "latents", "text"):
             if name in entry:
-                row[name] = _absolute(self.manifest.path(entry, name))
+                row[name] = absolute(self.manifest.path(entry, name))
         if self.options.text:
             prompts = {"": "", **self._captions(entry)}  # the empty one stands for captions that are dropped
-            texts = {name: _absolute(self.cache.text(prompt)) for name, prompt in prompts.items()}
+            texts = {name: absolute(self.cache.text(prompt)) for name, prompt in prompts.items()}
             if "caption" in texts:
                 row["text"] = texts["caption"]
             row["texts"] = texts
         if plan is None:
             return row
-        row |= {"sha256": plan.sha256, "latents": _absolute(plan.latents)}
+        row |= {"sha256": plan.sha256, "latents": absolute(plan.latents)}
         if plan.first_frames is not None:
-            row["image_latents"] = _absolute(plan.first_frames)
+            row["image_latents"] = absolute(plan.first_frames)
         fps, num_frames = self.options.selection.fps, latents_info(plan.latents).num_frames
         row["encoded"] = {"num_frames": num_frames, "height": plan.shape.height, "width": plan.shape.width}
         row["encoded"] |= {"fps": fps, "vae": self.cache.vae}
@@ -322,29 +322,8 @@ class ManifestEncoder:
         return row
 
 
-def relative_to(entry: Entry, base: Path) -> Entry:
-    """Return an entry whose absolute paths have become relative to a folder."""
-    inside = os.path.realpath(base)
-
-    def relative(path: str) -> str:
-        return Path(os.path.relpath(path, inside)).as_posix()
-
-    row = dict(entry)
-    for name in ("video", "image", "latents", "text", "image_latents"):
-        if name in row:
-            row[name] = relative(row[name])
-    if "texts" in row:
-        row["texts"] = {name: relative(path) for name, path in row["texts"].items()}
-    return row
-
-
 def _check_text(path: Path) -> object:
     return tensor_metadata(path, form=TEXT_FORMAT)
-
-
-def _absolute(path: Path) -> str:
-    """Return an absolute path without links but for the last name, so that it can be made relative to any folder."""
-    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _name(entry: Entry) -> str:

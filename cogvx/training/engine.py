@@ -41,6 +41,8 @@ _FREE = (
     "validation.",
     "preview.",
 )
+# Fields that older checkpoints do not know; left out while they say what those did, so that they go on exactly.
+_LATER = {"where": "", "rejected": False}
 
 
 def train(
@@ -95,7 +97,12 @@ def arithmetic_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
 
 def fingerprint(task: Task, recipe: Recipe, world: World) -> dict[str, Any]:
     """Return everything that decides the bits of a run: recipe, data, ranks, device and versions."""
-    entries = _flat(json.loads(json.dumps(asdict(recipe))), "")
+    tables = json.loads(json.dumps(asdict(recipe)))
+    for table in (tables["data"], *tables["stages"]):
+        for name, default in _LATER.items():
+            if table.get(name) == default:
+                del table[name]
+    entries = _flat(tables, "")
     found = {name: value for name, value in entries.items() if not name.startswith(_FREE)}
     return found | {
         **{f"task.{name}": value for name, value in getattr(task, "identity", {}).items()},

@@ -47,7 +47,7 @@ class Encoder:
         vae: Callable[[], CausalVAE],
         *,
         vae_config: VAEConfig,
-        transformer: TransformerConfig,
+        transformer: TransformerConfig | None,
         options: DiffusionOptions,
         device: torch.device,
         dtype: torch.dtype,
@@ -57,7 +57,7 @@ class Encoder:
         Args:
             vae: Returns it, on the device; called when the first clip is to be encoded.
             vae_config: Its sizes.
-            transformer: Sizes of the transformer.
+            transformer: Sizes of the transformer; None: latents are not filled in front.
             options: How first frames are treated.
             device: Where latents go.
             dtype: Of the arithmetic.
@@ -67,7 +67,7 @@ class Encoder:
         self.config = vae_config
         self.options = options
         self.device, self.dtype = device, dtype
-        self._temporal_patch = transformer.temporal_patch_size or 1
+        self._temporal_patch = 1 if transformer is None else transformer.temporal_patch_size or 1
 
     @property
     def vae(self) -> CausalVAE:

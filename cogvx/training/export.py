@@ -42,7 +42,7 @@ def export_model(
     with_image = takes_image(transformer.config, model.vae_config)
     configs = {"transformer": transformer.config.to_dict(), "scheduler": model.schedule.config}
     write_component(_cast(transformer.state_dict(), dtype), configs["transformer"], folder / "transformer")
-    configs["vae"] = _write_vae(folder / "vae", model, recipe.diffusion.image_latent if with_image else "diffusers")
+    configs["vae"] = write_vae(folder / "vae", model, recipe.diffusion.image_latent if with_image else "diffusers")
     _write_text_encoder(folder / "text_encoder", model, text_encoder, dtype)
     model.tokenizer().save_pretrained(folder / "tokenizer")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,8 @@ def vae_config(model: StartingModel, convention: ImageLatent) -> dict[str, Any]:
     return replace(config, invert_scale_latents=inverse).to_dict()
 
 
-def _write_vae(folder: Path, model: StartingModel, convention: ImageLatent) -> dict[str, Any]:
+def write_vae(folder: Path, model: StartingModel, convention: ImageLatent = "diffusers") -> dict[str, Any]:
+    """Write the VAE that a run used into a folder, and return the content of its `config.json`."""
     config = vae_config(model, convention)
     if "vae" in model.folders:
         write_component(model.folders["vae"].weights("vae"), config, folder)

@@ -10,10 +10,13 @@ from torch import nn
 
 from cogvx.checkpoints.diffusers import open_model
 from cogvx.errors import InputError, MissingError, UsageError
+from cogvx.models.captioner import Captioner, CaptionerConfig
+from cogvx.models.dual_encoder import DualEncoder, DualEncoderConfig
 from cogvx.models.transformer import ExpertTransformer, TransformerConfig
 from cogvx.models.vae import CausalVAE, VAEConfig
 from cogvx.presets import PRESETS, Preset, cached_path, fetch_command, is_name, resolve
-from cogvx.training.recipe import Recipe
+from cogvx.training.clip_text import clip_text_config, placeholders
+from cogvx.training.recipe import CLIP_TEXT, Recipe
 
 _MAX_SIZE = 1_000_000
 _MAX_LAYERS = 1000
@@ -47,13 +50,15 @@ class Networks:
 
     Attributes:
         vae: Of the VAE.
-        transformer: Of the transformer as it is trained; None when a VAE is.
-        text_encoder: Content of the text encoder's `config.json`; None when a VAE is trained.
+        transformer: Of the transformer as it is trained; None when something else is.
+        text_encoder: Content of the text encoder's `config.json`; None without a transformer.
+        clip_text: Of the captioner or the dual encoder, with as many words as it may get; None when another is trained.
     """
 
     vae: VAEConfig
     transformer: TransformerConfig | None = None
     text_encoder: Mapping[str, Any] | None = None
+    clip_text: CaptionerConfig | DualEncoderConfig | None = None
 
 
 def read_networks(recipe: Recipe) -> Networks:
@@ -67,13 +72,15 @@ def read_networks(recipe: Recipe) -> Networks:
     vae = _vae(recipe)
     if recipe.kind == "vae":
         return Networks(vae=vae)
+    if recipe.kind in CLIP_TEXT:
+        return Networks(vae=vae, clip_text=clip_text_config(recipe, vae, placeholders(recipe)))
     transformer = _transformer(recipe)
     if recipe.kind == "i2v" and transformer.in_channels == transformer.out_channels:
         transformer = replace(transformer, in_channels=transformer.in_channels + vae.latent_channels)
     return Networks(vae=vae, transformer=transformer, text_encoder=_text_encoder(recipe))
 
 
-def build(config: VAEConfig | TransformerConfig) -> nn.Module:
+def build(config: VAEConfig | TransformerConfig | CaptionerConfig | DualEncoderConfig) -> nn.Module:
     """Return a network without weights, on the meta device.
 
     Raises:
@@ -81,6 +88,10 @@ def build(config: VAEConfig | TransformerConfig) -> nn.Module:
     """
     try:
         with torch.device("meta"):
+            if isinstance(config, CaptionerConfig):
+                return Captioner(config)
+            if isinstance(config, DualEncoderConfig):
+                return DualEncoder(config)
             return CausalVAE(config) if isinstance(config, VAEConfig) else ExpertTransformer(config)
     except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
         name = "vae" if isinstance(config, VAEConfig) else "transformer"

@@ -10,6 +10,8 @@ from cogvx.generate.sizes import SizeRules
 from cogvx.training.costs import (
     VAE_BF16,
     Machine,
+    clip_text_activations,
+    clip_text_flops,
     count_weights,
     discriminator_activations,
     frozen_bytes,
@@ -21,7 +23,7 @@ from cogvx.training.costs import (
     vae_activations,
 )
 from cogvx.training.networks import Networks
-from cogvx.training.recipe import Recipe, Stage
+from cogvx.training.recipe import CLIP_TEXT, Recipe, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,8 @@ def make_plan(recipe: Recipe, networks: Networks, machine: Machine) -> Plan:
     # A new checkpoint is whole before the oldest goes.
     kept = min(recipe.run.keep + 1, math.ceil(recipe.num_steps / recipe.run.save_every) + 1)
     result = 4 * trained if recipe.kind in ("vae", "lora") else model_bytes(parameters, machine)
+    if recipe.kind in CLIP_TEXT:
+        result = 4 * sum(parameters.values())
     return Plan(
         kind=recipe.kind,
         parameters=parameters,
@@ -175,7 +179,15 @@ def _plan_stage(stage: Stage, recipe: Recipe, networks: Networks, machine: Machi
     clip = {"height": height, "width": width, "num_frames": stage.max_frames}
     longest = num_tokens(networks, **clip)
     config = networks.transformer
-    if config is None:
+    if config is not None or networks.clip_text is not None:
+        _check_packs(stage, data_ranks)
+    if networks.clip_text is not None:
+        count, micro = stage.packs // data_ranks, stage.batch_size // stage.packs
+        clips, tokens, micro_tokens = stage.batch_size, stage.batch_size * longest, micro * longest
+        latents = SizeRules.of(networks.vae, None).num_latents(stage.max_frames)
+        flops = clip_text_flops(networks.clip_text, latents) * clips * passes(recipe)
+        activations = checkpointed = clip_text_activations(networks.clip_text, micro, latents)
+    elif config is None:
         micro = math.ceil(stage.batch_size / data_ranks / recipe.run.accumulate)
         full, thin, flops = vae_activations(networks.vae, (micro, stage.max_frames, height, width))
         if recipe.vae.gan_weight:
@@ -187,12 +199,6 @@ def _plan_stage(stage: Stage, recipe: Recipe, networks: Networks, machine: Machi
         flops *= passes(recipe) * stage.batch_size / micro
         activations, checkpointed = int(full * factor), int(thin * factor)
     else:
-        if stage.packs % data_ranks:
-            near = max(stage.packs // data_ranks, 1) * data_ranks
-            raise UsageError(
-                f"stage {stage.name or 1}: {stage.packs} packs a step cannot be shared by {data_ranks} data ranks; "
-                f"use {near} or {near + data_ranks}"
-            )
         budget = stage.tokens or longest
         if budget < longest:
             raise UsageError(
@@ -216,3 +222,12 @@ def _plan_stage(stage: Stage, recipe: Recipe, networks: Networks, machine: Machi
         flops=flops,
         **clip,
     )
+
+
+def _check_packs(stage: Stage, data_ranks: int) -> None:
+    if stage.packs % data_ranks:
+        near = max(stage.packs // data_ranks, 1) * data_ranks
+        raise UsageError(
+            f"stage {stage.name or 1}: {stage.packs} packs a step cannot be shared by {data_ranks} data ranks; "
+            f"use {near} or {near + data_ranks}"
+        )

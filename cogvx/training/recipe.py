@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from cogvx.errors import UsageError
 
-Kind = Literal["vae", "dit", "i2v", "lora"]
-KINDS: tuple[Kind, ...] = ("vae", "dit", "i2v", "lora")
+Kind = Literal["vae", "dit", "i2v", "lora", "captioner", "dual-encoder"]
+KINDS: tuple[Kind, ...] = ("vae", "dit", "i2v", "lora", "captioner", "dual-encoder")
+# Small networks that see clips and captions: no transformer, and a step has so many clips instead of tokens.
+CLIP_TEXT: tuple[Kind, ...] = ("captioner", "dual-encoder")
 
 
 def _within(
@@ -57,6 +59,9 @@ class DataOptions:
         caption_dropout: Share of clips trained without their caption.
         image_dropout: Share of clips trained without their first frame (image-to-video).
         min_scores: Score -> the least value that an entry needs.
+        where: Condition that an entry must fulfil too, as `data select --where` takes it; quantiles are over all
+            entries of `train`. Held-out clips need not fulfil it.
+        rejected: Train on entries that were rejected too.
         max_bad: Entries that may be unreadable before the run stops; each is listed.
         workers: Threads that read ahead.
     """
@@ -70,6 +75,8 @@ class DataOptions:
     caption_dropout: float = _within(0.1, least=0, most=1)
     image_dropout: float = _within(0.05, least=0, most=1)
     min_scores: Mapping[str, float] = field(default_factory=dict)
+    where: str = ""
+    rejected: bool = False
     max_bad: int = _within(0, least=0)
     workers: int = _within(0, least=0, most=256)
 
@@ -217,6 +224,54 @@ class LoRAOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionerOptions:
+    """The captioner: BiLSTMs over latent frames and over the words so far, with attention between them.
+
+    Attributes:
+        grid: Height and width that a latent frame is pooled to.
+        convolutions: Channels of 3x3 convolutions over the grid; none, as in the paper: a dense layer alone.
+        hidden_size: Width of features and of the states of both directions together; even.
+        embed_size: Width of a word's embedding.
+        joined_states: Join the encoder's states with context and features; without, as in the paper, only features.
+        dropout: Share of a frame's features that is dropped.
+        temporal: Weight of the temporal consistency of the features, mean ||Z_t - Z_(t+1)||^2.
+        max_words: Words of the vocabulary at most, the most frequent ones of the training's captions.
+    """
+
+    grid: tuple[int, int] = _within((8, 12), least=1, most=256)
+    convolutions: tuple[int, ...] = _within((), least=1, most=4096)
+    hidden_size: int = _within(256, least=2, most=8192)
+    embed_size: int = _within(256, least=1, most=8192)
+    joined_states: bool = True
+    dropout: float = _within(0.5, least=0, most=0.99)
+    temporal: float = _within(0.0, least=0)
+    max_words: int = _within(2000, least=1, most=100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualEncoderOptions:
+    """The dual encoder: clips and captions into one space.
+
+    Attributes:
+        grid: Height and width that a latent frame is pooled to.
+        convolutions: Channels of 3x3 convolutions over the grid.
+        hidden_size: Width of features and of the states of both directions together; even.
+        embed_size: Width of a word's embedding.
+        output_size: Width of the space that clips and captions share.
+        dropout: Share of a frame's features that is dropped.
+        max_words: Words of the vocabulary at most, the most frequent ones of the training's captions.
+    """
+
+    grid: tuple[int, int] = _within((8, 12), least=1, most=256)
+    convolutions: tuple[int, ...] = _within((), least=1, most=4096)
+    hidden_size: int = _within(256, least=2, most=8192)
+    embed_size: int = _within(256, least=1, most=8192)
+    output_size: int = _within(128, least=1, most=8192)
+    dropout: float = _within(0.1, least=0, most=0.99)
+    max_words: int = _within(2000, least=1, most=100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ValidationOptions:
     """The held-out loss, at noise that never changes.
 
@@ -257,11 +312,12 @@ class Stage:
         max_frames: Frames of a clip, 8k + 1: at most (transformer) or exactly (VAE).
         images: Share of clips of which one frame is taken, as an image.
         tokens: Budget of a pack in tokens, text included (transformer); 0: those of the longest clip.
-        packs: Packs a step, over all ranks (transformer).
-        batch_size: Clips a step, over all ranks and micro batches (VAE).
+        packs: Packs a step, over all ranks (transformer, captioner, dual encoder).
+        batch_size: Clips a step, over all ranks and micro batches (VAE), or over all packs (captioner, dual encoder).
         fps: Drawn from these for each clip; empty: data.fps.
         lr: Peak learning rate; 0: optim.lr.
         min_scores: In place of data.min_scores where given.
+        where: In place of data.where where given.
     """
 
     name: str = ""
@@ -275,6 +331,7 @@ class Stage:
     fps: tuple[float, ...] = _within((), above=0, most=1000)
     lr: float = _within(0.0, least=0, most=10)
     min_scores: Mapping[str, float] = field(default_factory=dict)
+    where: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,6 +353,8 @@ class Recipe:
     diffusion: DiffusionOptions = field(default_factory=DiffusionOptions)
     vae: VAEOptions = field(default_factory=VAEOptions)
     lora: LoRAOptions = field(default_factory=LoRAOptions)
+    captioner: CaptionerOptions = field(default_factory=CaptionerOptions)
+    dual_encoder: DualEncoderOptions = field(default_factory=DualEncoderOptions)
     validation: ValidationOptions = field(default_factory=ValidationOptions)
     preview: PreviewOptions = field(default_factory=PreviewOptions)
     stages: tuple[Stage, ...] = ()

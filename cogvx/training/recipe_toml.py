@@ -12,11 +12,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from cogvx.data.select import parse_condition
 from cogvx.errors import InputError, UsageError
-from cogvx.training.recipe import Kind, Recipe
+from cogvx.training.recipe import CLIP_TEXT, Kind, Recipe
 
+Options = TypeVar("Options")
 _MAX_INT = 2**63 - 1
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -29,11 +31,13 @@ class _Source:
         name: The file.
         lines: Dotted key -> line of the file.
         changes: Dotted key -> the text of the `--set` that gave it.
+        root: What is read: its keys are those that an unknown one may have meant.
     """
 
     name: str
     lines: Mapping[str, int] = field(default_factory=dict)
     changes: Mapping[str, str] = field(default_factory=dict)
+    root: type = Recipe
 
     def place(self, key: str) -> str:
         """Return where a key stands: the `--set`, or file, line and key."""
@@ -59,6 +63,15 @@ def read_recipe(path: Path | str, *, changes: Sequence[str] = (), kind: Kind | N
         InputError: The file cannot be read.
         UsageError: It is no TOML, or a key is unknown or has a value of the wrong type or out of range.
     """
+    text, name = read_text(path)
+    recipe = parse_recipe(text, name=name, changes=changes)
+    if kind is not None and recipe.kind != kind:
+        raise UsageError(f"{name} is a recipe of kind {recipe.kind}: run `cogvx train {recipe.kind} {name}`")
+    return recipe
+
+
+def read_text(path: Path | str) -> tuple[str, str]:
+    """Return the text of a recipe, and what to call it in errors; for path and errors see read_recipe."""
     path = Path(path)
     if path.is_dir():
         path = path / "recipe.toml"
@@ -68,17 +81,34 @@ def read_recipe(path: Path | str, *, changes: Sequence[str] = (), kind: Kind | N
         raise InputError(f"cannot read the recipe {path}: {error.strerror}") from error
     name = "<stdin>" if str(path) == "-" else str(path)
     try:
-        text = data.decode()
+        return data.decode(), name
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: byte {error.start} is not UTF-8") from error
-    recipe = parse_recipe(text, name=name, changes=changes)
-    if kind is not None and recipe.kind != kind:
-        raise UsageError(f"{name} is a recipe of kind {recipe.kind}: run `cogvx train {recipe.kind} {name}`")
-    return recipe
 
 
 def parse_recipe(text: str, *, name: str = "recipe.toml", changes: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a TOML text; see read_recipe."""
+    recipe, source = _parse(Recipe, text, name, changes)
+    _check(recipe, source)
+    return recipe
+
+
+def parse_options(kind: type[Options], text: str, *, name: str = "recipe.toml", changes: Sequence[str] = ()) -> Options:
+    """Return a dataclass of options, with dataclasses as its tables, of a TOML text.
+
+    Args:
+        kind: The dataclass.
+        text: TOML.
+        name: Of the file, for errors.
+        changes: `key=value` texts that override it; see read_recipe.
+
+    Raises:
+        UsageError: It is no TOML, or a key is unknown or has a value of the wrong type or out of range.
+    """
+    return _parse(kind, text, name, changes)[0]
+
+
+def _parse(kind: type[Options], text: str, name: str, changes: Sequence[str]) -> tuple[Options, _Source]:
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -88,13 +118,11 @@ def parse_recipe(text: str, *, name: str = "recipe.toml", changes: Sequence[str]
     keys: dict[str, str] = {}
     for change in changes:
         keys[_apply(table, change)] = change
-    source = _Source(name, _line_numbers(text), keys)
-    recipe = _build(Recipe, table, "", source)
-    _check(recipe, source)
-    return recipe
+    source = _Source(name, _line_numbers(text), keys, kind)
+    return _build(kind, table, "", source), source
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Any) -> str:
     """Return a recipe as TOML, with every field; reading it gives the same recipe."""
     scalars: list[str] = []
     tables: list[str] = []
@@ -204,7 +232,7 @@ def _build(cls: type, table: Any, key: str, source: _Source) -> Any:
     for name, value in table.items():
         path = f"{key}.{name}" if key else name
         if name not in known:
-            raise UsageError(f"{source.place(path)}: unknown key {path}{_nearest(path, key)}")
+            raise UsageError(f"{source.place(path)}: unknown key {path}{_nearest(path, key, source.root)}")
         values[name] = _convert(value, hints[name], path, source)
         _limit(values[name], known[name].metadata, path, source)
     for name, item in known.items():
@@ -302,7 +330,13 @@ def _check(recipe: Recipe, source: _Source) -> None:
         refuse("stages", "a recipe needs at least one [[stages]] with its steps")
     if recipe.kind in ("i2v", "lora") and not recipe.model.base:
         refuse("model", f"a recipe of kind {recipe.kind} needs model.base, the model that it starts from")
-    if not recipe.model.base and not (recipe.model.vae if recipe.kind == "vae" else recipe.model.transformer):
+    if recipe.kind in CLIP_TEXT:
+        if not recipe.model.base and "vae" not in recipe.model.parts and not recipe.model.vae:
+            refuse("model", f"a recipe of kind {recipe.kind} needs a VAE that encodes clips: model.base or parts.vae")
+        for table in ("captioner", "dual_encoder"):
+            if getattr(recipe, table).hidden_size % 2:
+                refuse(f"{table}.hidden_size", f"{table}.hidden_size is shared by two directions: it must be even")
+    elif not recipe.model.base and not (recipe.model.vae if recipe.kind == "vae" else recipe.model.transformer):
         part = "vae" if recipe.kind == "vae" else "transformer"
         refuse("model", f"name a model.base to start from, or give [model.{part}] to start from nothing")
     parts = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
@@ -311,7 +345,13 @@ def _check(recipe: Recipe, source: _Source) -> None:
             refuse(f"model.parts.{part}", f"unknown part model.parts.{part}; parts are {', '.join(parts)}")
     if recipe.data.captions and not sum(recipe.data.captions.values()):
         refuse("data.captions", "data.captions gives every kind of caption the share 0")
-    unit = 8 if recipe.kind == "vae" else 16
+    for key, where in [("data", recipe.data.where), *((f"stages.{i}", s.where) for i, s in enumerate(recipe.stages))]:
+        try:
+            if where:
+                parse_condition(where)
+        except UsageError as error:
+            refuse(f"{key}.where", f"{key}.where: {error}")
+    unit = 8 if recipe.kind == "vae" or recipe.kind in CLIP_TEXT else 16
     for i, stage in enumerate(recipe.stages):
         key = f"stages.{i}"
         if (stage.max_frames - 1) % 8:
@@ -319,6 +359,8 @@ def _check(recipe: Recipe, source: _Source) -> None:
             refuse(
                 f"{key}.max_frames", f"{key}.max_frames must be 8k + 1, got {stage.max_frames}; use {low} or {low + 8}"
             )
+        if recipe.kind in CLIP_TEXT and stage.batch_size % stage.packs:
+            refuse(f"{key}.packs", f"{key}: {stage.batch_size} clips cannot be cut into {stage.packs} equal packs")
         if not stage.sizes:
             refuse(f"{key}.sizes", f"{key}.sizes is empty; give [[height, width]]")
         for size in stage.sizes:
@@ -344,11 +386,11 @@ def _line_numbers(text: str) -> dict[str, int]:
     return lines
 
 
-def _nearest(path: str, table: str) -> str:
+def _nearest(path: str, table: str, root: type) -> str:
     """Return the known keys that look most like an unknown one: of the same name, in its own table, anywhere."""
     name = path.rpartition(".")[2]
     below = re.sub(r"\.\d+", "", table)
-    every = list(_all_keys(Recipe, ""))
+    every = list(_all_keys(root, ""))
     own = [key.rpartition(".")[2] for key in every if key.rpartition(".")[0] == below]
     found = [key.replace("stages.", "stages.0.") for key in every if key.rpartition(".")[2] == name]
     if not found:

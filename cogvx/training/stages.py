@@ -1,6 +1,6 @@
 """The clips of one stage of a run: which there are in an epoch, and how long each is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from cogvx.data.cache import EncodedCache
 from cogvx.data.dataset import ClipDataset, Sample, Selection
 from cogvx.data.manifest import Entry
 from cogvx.errors import CogvxError, InputError
+from cogvx.generate.options import dtype_name
 from cogvx.models.transformer import TransformerConfig
 from cogvx.models.vae import VAEConfig
 from cogvx.training.draws import source
@@ -22,6 +23,7 @@ from cogvx.training.recipe import Recipe
 
 OnBad = Callable[[str, CogvxError], None]
 _HELD_OUT = ("validation", "test")
+_LOOKED_AT = 32  # clips of a stage: each costs the hash of its file
 
 
 class StageData:
@@ -35,7 +37,7 @@ class StageData:
         recipe: Recipe,
         stage: int,
         vae: VAEConfig,
-        transformer: TransformerConfig,
+        transformer: TransformerConfig | None,
     ) -> None:
         """Take sets of the same entries.
 
@@ -45,7 +47,7 @@ class StageData:
             recipe: The run.
             stage: Number of the stage.
             vae: Sizes of the VAE, which make tokens of pixels.
-            transformer: Sizes of the transformer.
+            transformer: Sizes of the transformer; None: every clip counts as one, and a pack has a number of them.
 
         Raises:
             InputError: The sets differ in what they could use.
@@ -59,7 +61,8 @@ class StageData:
         self._recipe, self._stage = recipe, stage
         self._vae, self._transformer = vae, transformer
         options = recipe.stages[stage]
-        self.order = PackOrder(self.items, budget=options.tokens, packs=options.packs, seed=recipe.seed, stage=stage)
+        budget = options.tokens if transformer is not None else options.batch_size // options.packs
+        self.order = PackOrder(self.items, budget=budget, packs=options.packs, seed=recipe.seed, stage=stage)
 
     def items(self, epoch: int) -> list[tuple[Item, int]]:
         """Return every entry once, with its tokens: some as images, the others as clips of a rate drawn for them."""
@@ -75,8 +78,10 @@ class StageData:
         return [(item, self.num_tokens(item)) for item in items]
 
     def num_tokens(self, item: Item) -> int:
-        """Return the tokens of an item, those of its text included."""
+        """Return the tokens of an item, those of its text included; without a transformer an item counts as one."""
         config = self._transformer
+        if config is None:
+            return 1
         return config.max_text_length + self._shape(item).num_tokens(
             temporal_ratio=self._vae.temporal_compression_ratio,
             spatial_ratio=self._vae.spatial_ratio,
@@ -98,6 +103,18 @@ class StageData:
         captions, images = place.number("caption"), place.number("image")
         return data.read(item.index, caption_choice=captions, image_choice=images)
 
+    def captions(self) -> Iterator[str]:
+        """Yield every caption that a clip of this stage can have."""
+        data = self._sources[0]
+        for index in range(len(data)):
+            yield from data.captions(index)
+
+    def count_encoded(self, most: int) -> tuple[int, int]:
+        """Return how many of up to `most` clips, evenly spread, have latents now, and how many were looked at."""
+        indices = evenly(len(self._sources[0]), most)
+        found = sum(data.is_encoded(index) for data in self._sources for index in indices)
+        return found, len(indices) * len(self._sources)
+
     def text(self, prompt: str) -> Tensor | None:
         """Return the embeddings (l d) of a prompt, if they were made ahead."""
         return self._sources[0].text(prompt)
@@ -106,10 +123,13 @@ class StageData:
         return self._sources[item.source].shape(item.index)
 
 
+Tell = Callable[[str], None]
 Open = Callable[[Selection, bool], ClipDataset]  # which entries, and whether the held-out ones
 
 
-def open_stages(recipe: Recipe, opened: Open, *, vae: VAEConfig, transformer: TransformerConfig) -> list[StageData]:
+def open_stages(
+    recipe: Recipe, opened: Open, *, vae: VAEConfig, transformer: TransformerConfig | None
+) -> list[StageData]:
     """Return the clips of every stage of a recipe.
 
     Raises:
@@ -118,16 +138,16 @@ def open_stages(recipe: Recipe, opened: Open, *, vae: VAEConfig, transformer: Tr
     stages = []
     for number, stage in enumerate(recipe.stages):
         rates = stage.fps or (recipe.data.fps,)
-        clips = [opened(_selection(recipe, number, max_frames=stage.max_frames, fps=fps), False) for fps in rates]
+        clips = [opened(stage_selection(recipe, number, max_frames=stage.max_frames, fps=fps), False) for fps in rates]
         images = None
         if stage.images > 0:
-            images = opened(_selection(recipe, number, max_frames=1, fps=rates[0]), False)
+            images = opened(stage_selection(recipe, number, max_frames=1, fps=rates[0]), False)
         stages.append(StageData(clips, images, recipe=recipe, stage=number, vae=vae, transformer=transformer))
     return stages
 
 
 def open_held_out(
-    recipe: Recipe, opened: Open, *, vae: VAEConfig, transformer: TransformerConfig
+    recipe: Recipe, opened: Open, *, vae: VAEConfig, transformer: TransformerConfig | None
 ) -> list[tuple[StageData, Item]]:
     """Return the held-out clips, evenly spread over those that there are, at the sizes of the last stage.
 
@@ -136,7 +156,7 @@ def open_held_out(
     last = len(recipe.stages) - 1
     stage = recipe.stages[last]
     rate = (stage.fps or (recipe.data.fps,))[0]
-    clips = opened(_selection(recipe, last, max_frames=stage.max_frames, fps=rate, every_score=True), True)
+    clips = opened(stage_selection(recipe, last, max_frames=stage.max_frames, fps=rate, every_score=True), True)
     data = StageData([clips], None, recipe=recipe, stage=last, vae=vae, transformer=transformer)
     return [(data, Item(0, index)) for index in evenly(len(clips), recipe.validation.clips)]
 
@@ -187,13 +207,46 @@ def open_encoded(recipe: Recipe, folders: Mapping[str, ModelFolder], *, dtype: t
     return EncodedCache(Path(recipe.data.cache), vae, text_encoder)
 
 
+def tell_missing(recipe: Recipe, stages: Sequence[StageData], *, dtype: torch.dtype, tell: Tell) -> None:
+    """Say for each stage if the run encodes clips itself although it names a cache.
+
+    A cache of other weights, sizes or precision holds nothing for a run, which is slower then and otherwise the same.
+
+    Args:
+        recipe: The run.
+        stages: The clips of its stages.
+        dtype: Of the arithmetic.
+        tell: Called with a sentence.
+    """
+    if not recipe.data.cache:
+        return
+    for options, data in zip(recipe.stages, stages, strict=True):
+        found, looked = data.count_encoded(_LOOKED_AT)
+        if found < looked:
+            tell(
+                f"stage {options.name!r}: {looked - found} of {looked} clips looked at are not in data.cache as these "
+                f"weights give them in {dtype_name(dtype)} at this size, length and rate; they are encoded on the way "
+                "(`cogvx data encode` makes them ahead: -m, --dtype, --sizes, --max-frames, --fps)"
+            )
+
+
 def evenly(count: int, wanted: int) -> list[int]:
     """Return up to `wanted` of the numbers 0...count-1, evenly spread."""
     wanted = min(count, wanted)
     return [i * count // wanted for i in range(wanted)]
 
 
-def _selection(recipe: Recipe, number: int, *, max_frames: int, fps: float, every_score: bool = False) -> Selection:
+def stage_selection(
+    recipe: Recipe, number: int, *, max_frames: int, fps: float, every_score: bool = False
+) -> Selection:
+    """Return which entries a stage is trained on, at which shapes; with every_score whatever their scores are."""
     stage = recipe.stages[number]
-    scores = {} if every_score else stage.min_scores or recipe.data.min_scores
-    return Selection(sizes=stage.sizes, max_frames=max_frames, fps=fps, min_scores=scores)
+    scores, where = stage.min_scores or recipe.data.min_scores, stage.where or recipe.data.where
+    return Selection(
+        sizes=stage.sizes,
+        max_frames=max_frames,
+        fps=fps,
+        min_scores={} if every_score else scores,
+        where="" if every_score else where,
+        rejected=recipe.data.rejected,
+    )

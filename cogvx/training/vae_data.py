@@ -274,8 +274,15 @@ def open_clips(recipe: Recipe, *, on_bad: OnBad | None = None) -> tuple[list[VAE
 
     def opened(number_: int, num_frames: int, fps: float, *, held_out: bool = False) -> FileClips:
         stage = recipe.stages[number_]
-        scores = {} if held_out else stage.min_scores or options.min_scores
-        selection = Selection(stage.sizes, num_frames, fps, min_frames=num_frames, min_scores=scores)
+        selection = Selection(
+            stage.sizes,
+            num_frames,
+            fps,
+            min_frames=num_frames,
+            min_scores={} if held_out else stage.min_scores or options.min_scores,
+            where="" if held_out else stage.where or options.where,
+            rejected=options.rejected,
+        )
         split = None if apart else held_out
         return FileClips(apart if held_out and apart else train, selection, bad=bad, held_out=split)
 

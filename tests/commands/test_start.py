@@ -73,7 +73,7 @@ def test_subcommands_have_examples(cogvx):
         assert "Examples:" in cogvx(*arguments, "--help").stdout
 
 
-@pytest.mark.parametrize("later", ["--quantize", "--cache", "--compile", "--upsample"])
+@pytest.mark.parametrize("later", ["--quantize", "--cache", "--compile"])
 def test_options_of_later_are_not_there(cogvx, later):
     assert later not in cogvx("sample", "--help").stdout
     assert cogvx("sample", "x", later).exit_code == 2

@@ -61,7 +61,6 @@ def test_like(cogvx, model_folder, clip):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["clip.mkv"], 2, "PROMPT"),
         (["clip.mkv", PROMPT, "--strength", "0"], 2, "(0, 1]"),
         (["clip.mkv", PROMPT, "--strength", "1.5"], 2, "(0, 1]"),
         (["clip.mkv", PROMPT, "--strength", "0.1"], 2, "leaves none of the 4 steps"),

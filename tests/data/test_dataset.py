@@ -81,6 +81,21 @@ def test_the_high_quality_subset(folder):
     )
 
 
+def test_a_condition_with_quantiles_over_all_manifests(folder):
+    one = manifest(folder, *(A | {"scores": {"motion": value}} for value in (1, 2, 3)), name="one.jsonl")
+    two = manifest(
+        folder, *(A | {"scores": {"motion": value}} for value in (4, 5)), A | {"rejected": ["dark"]}, name="two.jsonl"
+    )
+    selection = Selection([(32, 48)], 17, 8.0, where="motion >= q0.5")
+    clips = ClipDataset([one, two], selection)
+    assert [clips.entry(i)["scores"]["motion"] for i in range(len(clips))] == [3, 4, 5]
+    assert clips.left_out == Counter({"not motion >= q0.5": 2, "rejected": 1})
+    every = Selection([(32, 48)], 17, 8.0, where="rejected or motion > 4", rejected=True)
+    assert len(ClipDataset([one, two], every)) == 2
+    with pytest.raises(InputError, match="lack motion"):
+        ClipDataset([one, two], Selection([(32, 48)], 17, 8.0, where="motion > 4", rejected=True))
+
+
 def test_captions_are_chosen_by_their_shares(folder):
     entry = A | {"captions": {"short": "s", "dense": "d"}}
     clips = ClipDataset(

@@ -349,3 +349,28 @@ def test_a_missing_encoder_is_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError):
         video.write_clip(tmp_path / "a.mp4", flat(h=32, w=47), 8)
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_the_times_of_frames(tmp_path, isolated):
+    from films import film, timed_clip
+
+    from cogvx.data.media import Span
+    from cogvx.data.video import decoded, write_clip
+
+    def times_of(path, **span):
+        times = []
+        with decoded(path, Span(**span), isolated=isolated, times=times) as (_, frames):
+            for count, _ in enumerate(frames, 1):
+                assert len(times) >= count
+        assert len(times) == count
+        return times
+
+    ticks = [0, 40, 80, 90, 400, 500, 510]
+    path = timed_clip(tmp_path / "a.mkv", film(7), ticks)
+    assert times_of(path) == pytest.approx([tick / 1000 for tick in ticks])
+    assert times_of(path, start=0.085, end=0.5) == pytest.approx([0.09, 0.4])
+    for name in ("b.gif", "b.webp", "b/"):
+        write_clip(tmp_path / name if name[-1] != "/" else f"{tmp_path}/b/", film(6), 10)
+        assert times_of(tmp_path / name.strip("/")) == pytest.approx([i / 10 for i in range(6)])
+        assert times_of(tmp_path / name.strip("/"), start=0.2, max_frames=2) == pytest.approx([0.2, 0.3])

@@ -209,12 +209,17 @@ def test_clips_encoded_ahead_give_the_same_losses(clips, tmp_path):
     stages = (Stage(steps=4, sizes=((32, 48),), max_frames=9),)
     raw = Recipe(**tables(clips, model=ModelOptions(base=str(model.path)), stages=stages))
     ahead = replace(raw, data=replace(raw.data, cache=str(tmp_path / "cache")))
-    tasks = [make_task(recipe, tmp_path / "run", world=alone()) for recipe in (raw, ahead)]
+    told: list[str] = []
+    tasks = [make_task(recipe, tmp_path / "run", world=alone(), announce=told.append) for recipe in (raw, ahead)]
+    assert not [line for line in told if "data.cache" in line]
     for step in range(3):
         one, two = (task.loss(step, 0).metrics for task in tasks)
         assert one == pytest.approx(two, rel=1e-5)
     assert tasks[0].encoder._loaded is not None and tasks[0].texts._loaded is not None
     assert tasks[1].encoder._loaded is None and tasks[1].texts._loaded is None
+    other = replace(ahead, run=replace(ahead.run, dtype="bf16"))
+    make_task(other, tmp_path / "run", world=alone(), announce=told.append)
+    assert "clips looked at are not in data.cache as these weights give them in bf16" in told[-1]
 
 
 def test_a_run_that_goes_on_is_the_same(clips, tmp_path):

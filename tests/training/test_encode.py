@@ -10,12 +10,13 @@ from cogvx.data.cache import EncodedCache, content_sha256
 from cogvx.data.dataset import ClipDataset, Selection
 from cogvx.data.latents import load_posterior
 from cogvx.data.manifest import read_manifest, write_manifest
+from cogvx.data.paths import relative_to
 from cogvx.data.text_embeds import load_text_embeds
 from cogvx.data.video import read_clip, to_video, write_clip
 from cogvx.errors import InputError, MissingError
 from cogvx.generate.options import Runtime
 from cogvx.presets import EMBEDDED
-from cogvx.training.encode import EncodeOptions, ManifestEncoder, relative_to
+from cogvx.training.encode import EncodeOptions, ManifestEncoder
 from cogvx.training.encoders import ModelEncoders, open_cache
 
 SELECTION = Selection([(32, 48)], 17, 8.0)

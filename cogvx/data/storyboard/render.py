@@ -74,7 +74,7 @@ class _Stage:
         frame.paste(self._shrink(patch), corner)
 
 
-def _draw_parts(image: Image.Image, parts: list[Part], style: str, colour: str, unit: float) -> None:
+def draw_parts(image: Image.Image, parts: list[Part], style: str, colour: str, unit: float) -> None:
     """Draw polygons whose corners are in the image's pixels; neighbours of one role share one line around them."""
     draw = ImageDraw.Draw(image)
     start = 0
@@ -122,7 +122,7 @@ def _frame(stage: _Stage, paths: list[Path], view: View, seconds: float, aspect:
     for one, pose, parts, _, _ in drawn:
         target = patch if pose.opacity >= 1.0 else patch.copy()
         on_patch = [Part(part.role, part.points * big - shift) for part in parts]
-        _draw_parts(target, on_patch, stage.spec.style, one.colour, stage.scale * height * view.zoom)
+        draw_parts(target, on_patch, stage.spec.style, one.colour, stage.scale * height * view.zoom)
         if target is not patch:
             patch = Image.blend(patch, target, pose.opacity)
     stage.finish(patch, frame, (left, top))

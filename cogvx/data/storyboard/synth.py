@@ -9,7 +9,7 @@ from typing import Any
 
 from cogvx import __version__
 from cogvx.data.manifest import Entry, ManifestWriter, entry_id, iter_manifest, write_manifest
-from cogvx.data.storyboard.captions import captions
+from cogvx.data.storyboard.captions import captions, plain_caption
 from cogvx.data.storyboard.render import render
 from cogvx.data.storyboard.sampling import StoryboardOptions, rng_of, sample_spec
 from cogvx.data.storyboard.spec import SceneSpec, split_of
@@ -92,7 +92,7 @@ def entry_at(index: int, options: SynthOptions) -> tuple[Entry, SceneSpec]:
     """Return the manifest entry of a clip, but for its sha256, and its truth."""
     rng = rng_of(options.seed, index)
     spec = sample_spec(rng, options.story)
-    texts = captions(spec, rng)
+    texts = captions(spec, rng) | {"plain": plain_caption(spec)}
     entry = {
         "video": options.name_of(index),
         "caption": texts["short"],

@@ -1,0 +1,1 @@
+"""Captions of clips: what `cogvx caption` and `cogvx v2v` without a prompt ask."""

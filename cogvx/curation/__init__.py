@@ -1,0 +1,1 @@
+"""What people and machines say of clips: labels, and the pages and questions that ask for them."""

@@ -1,0 +1,1 @@
+"""Judging what models made: whole clips to verdicts."""
