@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cogvx.errors import InputError, MissingError, UsageError
+from cogvx.hub import snapshot
 
 Task = Literal["t2v", "i2v"]
 Scheduler = Literal["ddim", "dpm"]
@@ -296,7 +297,7 @@ def _has_component(folder: Path) -> bool:
 
 def _snapshot(repo: str, *, local: bool, needed: int | None = None, name: str = "") -> Path | None:
     """Return the folder of a repository's newest snapshot; with `local`, None when the cache has none."""
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import constants
 
     from cogvx.files import free_bytes
 
@@ -307,20 +308,5 @@ def _snapshot(repo: str, *, local: bool, needed: int | None = None, name: str = 
             f"{repo} needs {needed / 1e9:.0f} GB on disk, {free / 1e9:.0f} GB are free at the cache; "
             "set HF_HOME to a larger disk"
         )
-    try:
-        return Path(snapshot_download(repo, local_files_only=local, allow_patterns=["model_index.json", *patterns]))
-    except errors.HFValidationError as error:
-        raise UsageError(f"{repo} is no repository id") from error
-    except errors.GatedRepoError as error:
-        raise MissingError(
-            f"{repo} asks for agreement to its terms: accept them on its page, then `hf auth login`"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UsageError(f"no such model: {repo} is neither a folder here nor a public repository") from error
-    except Exception as error:  # whatever the network throws: httpx, OSError, huggingface_hub
-        if local and isinstance(error, (errors.LocalEntryNotFoundError, OSError, errors.OfflineModeIsEnabled)):
-            return None
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise MissingError(
-            f"cannot download {repo} ({reason}); with a network, run `{fetch_command(name or repo)}`"
-        ) from error
+    command = fetch_command(name or repo)
+    return snapshot(repo, patterns=["model_index.json", *patterns], local=local, command=command)

@@ -16,9 +16,14 @@ from ._options import (
     DryRun,
     Dtype,
     Json,
+    MaxFrames,
+    MaxUpscale,
     Model,
     Overwrite,
     Quiet,
+    Rate,
+    Root,
+    Sizes,
     VAETiling,
     Verbose,
     model_name,
@@ -31,56 +36,16 @@ if TYPE_CHECKING:
     from cogvx.data.manifest import Entry, Manifest
     from cogvx.training.encode import ManifestEncoder
 
-_CLIP = "Clip"
-
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeFlags:
     """The flags of encode beside its manifest and its folder; None leaves it to the model."""
 
     model: Model = None
-    sizes: Annotated[
-        str | None,
-        typer.Option(
-            "--sizes",
-            metavar="HxW,...",
-            rich_help_panel=_CLIP,
-            show_default=False,
-            help="Heights and widths in pixels; a clip gets the one of nearest aspect that it can fill. "
-            "Default: the model's own.",
-        ),
-    ] = None
-    max_frames: Annotated[
-        int | None,
-        typer.Option(
-            "--max-frames",
-            "--frames",
-            "--num-frames",
-            metavar="N",
-            min=1,
-            rich_help_panel=_CLIP,
-            show_default=False,
-            help="Longest length, 8k + 1; shorter clips get a shorter one. Default: the model's own.",
-        ),
-    ] = None
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps",
-            metavar="X",
-            min=0.01,
-            max=1000.0,
-            rich_help_panel=_CLIP,
-            show_default=False,
-            help="Frames a second, taken by the clip's own timestamps. Default: the model's own.",
-        ),
-    ] = None
-    max_upscale: Annotated[
-        float,
-        typer.Option(
-            "--max-upscale", metavar="X", min=1.0, rich_help_panel=_CLIP, help="Enlarge smaller clips, at most so much."
-        ),
-    ] = 1.0
+    sizes: Sizes = None
+    max_frames: MaxFrames = None
+    fps: Rate = None
+    max_upscale: MaxUpscale = 1.0
     captions: Annotated[
         str,
         typer.Option(
@@ -137,15 +102,7 @@ def encode(
             help="Write the manifest with the paths of latents and text there. Default: to stdout.",
         ),
     ] = None,
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            show_default=False,
-            help="What the manifest's paths must stay inside. Default: its folder.",
-        ),
-    ] = None,
+    root: Root = None,
     *,
     flags: EncodeFlags,
 ) -> None:

@@ -11,7 +11,19 @@ from cogvx.errors import CogvxError, InputError, UsageError
 
 from ._console import Console
 from ._data_encode import EncodeFlags, _selection
-from ._options import Json, Model, Overwrite, Quiet, model_name, with_flags
+from ._options import (
+    Json,
+    MaxFrames,
+    MaxUpscale,
+    Model,
+    Overwrite,
+    Quiet,
+    Rate,
+    Root,
+    Sizes,
+    model_name,
+    with_flags,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,47 +65,10 @@ class PreviewFlags:
         ),
     ] = None
     model: Model = None
-    sizes: Annotated[
-        str | None,
-        typer.Option(
-            "--sizes",
-            metavar="HxW,...",
-            rich_help_panel=_CLIP,
-            show_default=False,
-            help="Heights and widths in pixels; a clip gets the one of nearest aspect. Default: the model's own.",
-        ),
-    ] = None
-    max_frames: Annotated[
-        int | None,
-        typer.Option(
-            "--max-frames",
-            "--frames",
-            "--num-frames",
-            metavar="N",
-            min=1,
-            rich_help_panel=_CLIP,
-            show_default=False,
-            help="Longest length, 8k + 1. Default: the model's own.",
-        ),
-    ] = None
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps",
-            metavar="X",
-            min=0.01,
-            max=1000.0,
-            rich_help_panel=_CLIP,
-            show_default=False,
-            help="Frames a second. Default: the model's own.",
-        ),
-    ] = None
-    max_upscale: Annotated[
-        float,
-        typer.Option(
-            "--max-upscale", metavar="X", min=1.0, rich_help_panel=_CLIP, help="Enlarge smaller clips, at most so much."
-        ),
-    ] = 1.0
+    sizes: Sizes = None
+    max_frames: MaxFrames = None
+    fps: Rate = None
+    max_upscale: MaxUpscale = 1.0
     packs: Annotated[
         bool,
         typer.Option("--packs", rich_help_panel=_SHEET, help="Draw frame packs too, as bars.", show_default=False),
@@ -154,15 +129,7 @@ class PreviewFlags:
             help="Pixels of a frame on the sheet; smaller ones keep their size.",
         ),
     ] = 96
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            show_default=False,
-            help="What the manifest's paths must stay inside. Default: its folder.",
-        ),
-    ] = None
+    root: Root = None
     overwrite: Overwrite = False
     json: Json = False
     quiet: Quiet = False

@@ -12,7 +12,7 @@ import typer
 from cogvx.errors import CogvxError, InputError, UsageError
 
 from ._console import Console
-from ._options import DryRun, Json, Overwrite, Quiet, with_flags
+from ._options import DryRun, Json, Overwrite, Quiet, Root, with_flags
 
 if TYPE_CHECKING:
     from cogvx.data.select import SelectResult, Shard
@@ -67,15 +67,7 @@ class SelectFlags:
             help="In front of each reason. A selection replaces the reasons of its own name and leaves the others.",
         ),
     ] = "select"
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            show_default=False,
-            help="What the manifest's paths must stay inside. Default: its folder.",
-        ),
-    ] = None
+    root: Root = None
     overwrite: Overwrite = False
     dry_run: DryRun = False
     json: Json = False

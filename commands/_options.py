@@ -59,6 +59,54 @@ PlainOutput = Annotated[
     str | None,
     _option("--output", "-o", "--output-path", metavar="PATH", panel=_OUTPUT, help="A file, a folder, or -."),
 ]
+Root = Annotated[
+    str | None,
+    _option("--root", metavar="DIR", help="What the manifest's paths must stay inside. Default: its folder."),
+]
+Sizes = Annotated[
+    str | None,
+    _option(
+        "--sizes",
+        metavar="HxW,...",
+        panel=_CLIP,
+        help="Heights and widths in pixels; a clip gets the one of nearest aspect that it can fill. "
+        "Default: the model's own.",
+    ),
+]
+MaxFrames = Annotated[
+    int | None,
+    _option(
+        "--max-frames",
+        "--frames",
+        "--num-frames",
+        metavar="N",
+        min=1,
+        panel=_CLIP,
+        help="Longest length, 8k + 1; shorter clips get a shorter one. Default: the model's own.",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    _option(
+        "--fps",
+        metavar="X",
+        min=0.01,
+        max=1000.0,
+        panel=_CLIP,
+        help="Frames a second, taken by the clip's own timestamps. Default: the model's own.",
+    ),
+]
+MaxUpscale = Annotated[
+    float,
+    _option(
+        "--max-upscale",
+        metavar="X",
+        min=1.0,
+        panel=_CLIP,
+        help="Enlarge smaller clips, at most so much.",
+        show_default=True,
+    ),
+]
 Overwrite = Annotated[
     bool, _option("--overwrite", panel=_OUTPUT, help="Replace outputs that exist; else they are kept.")
 ]

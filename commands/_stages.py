@@ -13,7 +13,7 @@ import typer
 from cogvx.errors import UsageError
 
 from ._console import SECONDS_BETWEEN_LINES, Console, _duration
-from ._options import _MACHINE, _OUTPUT, Json, Quiet
+from ._options import _MACHINE, _OUTPUT, Json, Quiet, Root
 
 if TYPE_CHECKING:
     from cogvx.data.stages.run import RunOptions, RunResult
@@ -40,15 +40,7 @@ class StageFlags:
             "the same settings, are kept; a run that was stopped goes on where it was.",
         ),
     ] = "-"
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            show_default=False,
-            help="What the manifest's paths must stay inside. Default: its folder.",
-        ),
-    ] = None
+    root: Root = None
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option("--engine", rich_help_panel=_MACHINE, help="Processes of this machine, or Ray Data."),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ._options import Json, Overwrite, Quiet, Verbose
+from ._options import Json, Overwrite, Quiet, Root, Verbose
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,15 +28,7 @@ def storyboard(
             metavar="MANIFEST|DIR", help="A manifest (JSONL; - reads one from stdin), or a folder of generated clips."
         ),
     ],
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            show_default=False,
-            help="What the manifest's paths must stay inside. Default: its folder.",
-        ),
-    ] = None,
+    root: Root = None,
     output: Annotated[
         str | None,
         typer.Option(

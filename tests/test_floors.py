@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"cogvx.errors"},
     {"cogvx.shapes", "cogvx.files", "cogvx.distributed"},
+    {"cogvx.hub"},
     {"cogvx.models", "cogvx.diffusion", "cogvx.data", "cogvx.metrics"},
     {"cogvx.presets", "cogvx.checkpoints", "cogvx.embedded", "cogvx.language", "cogvx.serving"},
     {"cogvx.generate"},

@@ -1,5 +1,6 @@
 """Where the files of a language model lie, and whether they may be loaded; nothing of them is run here."""
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from cogvx.errors import InputError, MissingError, RefusedError, UsageError
 from cogvx.files import clean
+from cogvx.hub import snapshot
 from cogvx.language.ask import LanguageSpec
 
 # Names of models that lie inside a package -> the package's module, what installs it, the file.
@@ -127,39 +129,19 @@ def _of_repository(spec: LanguageSpec, repo: str, announce: Callable[[str], None
     patterns = [*_PATTERNS, *(["*.py"] if spec.allow_remote_code else [])]
     if spec.gguf:
         patterns = [pattern for pattern in patterns if pattern != "*.safetensors"] + [spec.gguf]
-    folder = _snapshot(repo, spec, patterns, local=True)
+    fetch = functools.partial(snapshot, repo, patterns=patterns, revision=spec.revision, kind="language")
+    folder = fetch(local=True)
     if folder is None or not _is_whole(folder, spec.gguf):
         if constants.is_offline_mode():
             raise MissingError(
                 f"{repo} is not on this machine and HF_HUB_OFFLINE is set; with a network, run `{command}`"
             )
         announce(f"downloading {repo}; its licence is in its repository")
-        folder = _snapshot(repo, spec, patterns, local=False, command=command)
+        folder = fetch(local=False, command=command)
     if folder is None:
         raise MissingError(f"{repo} is not on this machine; with a network, run `{command}`")
     commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else spec.revision
     return ModelFiles(folder, spec.gguf, repo, (commit or "")[:12])
-
-
-def _snapshot(repo: str, spec: LanguageSpec, patterns: list[str], *, local: bool, command: str = "") -> Path | None:
-    """The folder of a repository's snapshot; with `local`, None when the cache has none."""
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        return Path(snapshot_download(repo, revision=spec.revision, local_files_only=local, allow_patterns=patterns))
-    except errors.HFValidationError as error:
-        raise UsageError(f"{repo} is no repository id") from error
-    except errors.GatedRepoError as error:
-        raise MissingError(
-            f"{repo} asks for agreement to its terms: accept them on its page, then `hf auth login`"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UsageError(f"no such language model: {repo} is neither a folder here nor a public repository") from error
-    except Exception as error:  # whatever the network throws: httpx, OSError, huggingface_hub
-        if local and isinstance(error, errors.LocalEntryNotFoundError | OSError | errors.OfflineModeIsEnabled):
-            return None
-        reason = clean(str(error).splitlines()[0] if str(error) else type(error).__name__)[:120]
-        raise MissingError(f"cannot download {repo} ({reason}); with a network, run `{command}`") from error
 
 
 def _is_whole(folder: Path, gguf: str | None) -> bool:
