@@ -112,11 +112,20 @@ def _build(name: str) -> Any:
     # Plain help: it is the same on every terminal and in the README, and rich takes longer to import than all of this.
     app.rich_markup_mode = None
     app._add_completion = False
+    _dress(app)
+    return typer.main.get_command(app)
+
+
+def _dress(app: typer.Typer) -> None:
+    """Give the commands of an app, and of the groups in it, their plain help."""
     for command in app.registered_commands:
         command.cls, command.help = Command, _help(command.callback)
     if app.registered_callback is not None:
         app.registered_callback.help = _help(app.registered_callback.callback)
-    return typer.main.get_command(app)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            group.typer_instance.rich_markup_mode = None
+            _dress(group.typer_instance)
 
 
 def _help(function: Any) -> str:

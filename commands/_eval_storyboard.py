@@ -1,43 +1,21 @@
-"""The work of `cogvx eval storyboard`: find the clips and what they were asked to show, judge, and report."""
+"""The work of `cogvx eval storyboard`: judge clips by what they were asked to show, and report."""
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+from cogvx.errors import InputError
 
-from cogvx.errors import CogvxError, InputError, UsageError
-
-from . import _errors
-from ._console import Console
-from ._outputs import CLIP_SUFFIXES, is_frames_folder, write_stdout
+from ._eval_clips import ClipFile, ResultFlags, find_clips, start
 
 if TYPE_CHECKING:
+    from cogvx.evaluation.result import Result
     from cogvx.evaluation.storyboard import Request, Tally, Verdict
 
-MANIFEST = "manifest.jsonl"
 _MISTAKES_SHOWN = 3
-
-Fail = Callable[[str, Exception], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One clip to judge.
-
-    Attributes:
-        name: What it is called in the report.
-        path: The file or folder of frames.
-        record: What is known about it: an entry of a manifest; None if only its comment tag can tell.
-    """
-
-    name: str
-    path: Path
-    record: dict[str, Any] | None
+_HEADER = ["attribute", "right", "accuracy", "95 %", "margin", "two objects", ""]
 
 
 @dataclass
@@ -50,7 +28,6 @@ class Judged:
         asked_by: How many clips were asked for by their prompt, truth or caption.
         shapes: How many had each shape and rate.
         doubts: How many leave a doubt about each attribute.
-        failed: What could not be judged.
     """
 
     tally: "Tally"
@@ -58,10 +35,9 @@ class Judged:
     asked_by: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
 
 
-def judge_all(source: str, console: Console, *, root: str | None, output: str | None, overwrite: bool) -> None:
+def measure(source: str, flags: ResultFlags) -> None:
     """Judge all clips of a manifest or folder, print the table, and write the result.
 
     Raises:
@@ -71,80 +47,32 @@ def judge_all(source: str, console: Console, *, root: str | None, output: str | 
     """
     from cogvx.evaluation.storyboard import Tally
 
-    if output not in (None, "-") and os.path.lexists(str(output)) and not overwrite:  # before the work, not after it
-        raise UsageError(f"{output} exists; pass --overwrite to replace it")
+    session = start(flags)
     judged = Judged(Tally())
-
-    def fail(name: str, error: Exception) -> None:
-        _, message = _errors.describe(error)
-        if message is None:
-            raise error
-        judged.failed.append(name)
-        console.failure(name, error, message)
-
-    jobs = list(_jobs(source, root, fail))
-    with console.progress("eval storyboard") as report:
-        for done, job in enumerate(jobs):
-            report("clip", done, len(jobs))
-            try:
-                verdict, record = _judge(job)
-            except Exception as error:
-                fail(job.name, error)
-                continue
-            _count(judged, verdict, record)
-            if console.json:
-                console.result("", record)
+    for verdict, record in session.each("eval storyboard", find_clips(source, session), _judge):
+        _count(judged, verdict, record)
+        if session.console.json:
+            session.console.result("", record)
     if not judged.per_video:
         raise InputError(f"{source}: no clip could be judged")
-    _write(_result(judged), console, output, overwrite=overwrite)
-    if judged.failed:
-        raise typer.Exit(3)
+    result = _result(judged, session.failed)
+    table = result.to_dict()
+    session.finish(result, _rows(table), _HEADER, remarks=list(_remarks(table)))
 
 
-def _jobs(source: str, root: str | None, fail: Fail) -> Iterator[Job]:
-    """Yield the clips of a manifest, or of a folder in the order of their names.
-
-    Raises:
-        InputError: There is none.
-    """
-    from cogvx.data.manifest import read_manifest
-
-    folder = Path(source)
-    if source != "-" and folder.is_dir():
-        if not (folder / MANIFEST).is_file():
-            clips = sorted(path for path in folder.iterdir() if _is_clip(path))
-            if not clips:
-                raise InputError(f"{folder}: no clips in it, and no {MANIFEST}")
-            yield from (Job(str(path), path, None) for path in clips)
-            return
-        source = str(folder / MANIFEST)
-
-    manifest = read_manifest(source, root=root, on_error=lambda error: fail(source, error))
-    for entry in manifest.entries:
-        try:
-            yield Job(str(entry.get("video", "an entry")), manifest.path(entry), entry)
-        except CogvxError as error:
-            fail(source, error)
-
-
-def _is_clip(path: Path) -> bool:
-    return not path.name.startswith(".") and (path.suffix.lower() in CLIP_SUFFIXES or is_frames_folder(path))
-
-
-def _judge(job: Job) -> "tuple[Verdict, dict[str, Any]]":
+def _judge(clip_file: ClipFile) -> "tuple[Verdict, dict[str, Any]]":
     """Return the verdict on one clip, and what is told about it."""
     from cogvx.data.video import read_clip
     from cogvx.evaluation.storyboard import judge_request, look_at
 
-    entry = job.record
-    span = {key: entry[key] for key in ("start", "end") if entry.get(key) is not None} if entry else {}
-    clip = read_clip(job.path, **span)
+    entry = clip_file.entry
+    clip = read_clip(clip_file.path, start=clip_file.span["start"], end=clip_file.span["end"])
     asked_by, request = _request(entry if entry is not None else _comment(clip.metadata))
     sight = look_at(clip.frames, clip.fps)
     verdict = judge_request(sight, request)
     num_frames, height, width, _ = clip.frames.shape
     return verdict, {
-        "input": job.name,
+        "input": clip_file.name,
         "value": verdict.share,
         "exact": verdict.exact,
         "fit": round(verdict.fit, 4),
@@ -195,51 +123,37 @@ def _count(judged: Judged, verdict: "Verdict", record: dict[str, Any]) -> None:
     judged.doubts.update(record["doubts"])
 
 
-def _result(judged: Judged) -> dict[str, Any]:
-    from cogvx import __version__
+def _result(judged: Judged, failed: list[dict[str, Any]]) -> "Result":
+    from cogvx.evaluation.result import Result
     from cogvx.evaluation.storyboard import METHOD
 
-    count = len(judged.per_video)
-    return {
-        "metric": "storyboard",
-        **judged.tally.summary(),
-        "failed": len(judged.failed),
-        "coverage": count / (count + len(judged.failed)),
-        "two_objects": judged.tally.of(2).summary(),
-        "doubtful": {
-            "clips": sum(bool(record["doubts"]) for record in judged.per_video),
-            "attributes": dict(sorted(judged.doubts.items())),
-        },
-        "mistakes": judged.tally.mistakes(),
-        "per_video": judged.per_video,
-        "protocol": {
-            "method": METHOD,
-            "asked_by": dict(sorted(judged.asked_by.items())),
-            "unstated": {"style": "flat", "camera": "still"},
-            "clips": dict(sorted(judged.shapes.items())),
-        },
-        "backend": "cogvx.evaluation.storyboard: drawn candidates, no network",
-        "version": __version__,
+    summary = judged.tally.summary()
+    doubtful = {
+        "clips": sum(bool(record["doubts"]) for record in judged.per_video),
+        "attributes": dict(sorted(judged.doubts.items())),
     }
-
-
-def _write(result: dict[str, Any], console: Console, output: str | None, *, overwrite: bool) -> None:
-    """Print the table, or with --json the result without its clips, and write the file."""
-    from cogvx.files import write_text
-
-    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    if output == "-":
-        write_stdout(text.encode())
-        return
-    if console.json:
-        console.result("", {key: value for key, value in result.items() if key != "per_video"})
-    else:
-        console.table(_rows(result), header=["attribute", "right", "accuracy", "95 %", "margin", "two objects", ""])
-        for line in _remarks(result):
-            console.note(line)
-    if output is not None:
-        write_text(output, text, overwrite=overwrite)
-        console.note(f"written to {output}")
+    return Result(
+        metric="storyboard",
+        value=summary.pop("value"),
+        n=summary.pop("n"),
+        per_video=judged.per_video,
+        protocol={
+            "method": METHOD,
+            "unstated": {"style": "flat", "camera": "still"},
+            "set": {
+                "asked_by": dict(sorted(judged.asked_by.items())),
+                "clips": dict(sorted(judged.shapes.items())),
+            },
+        },
+        backend={"name": "cogvx.evaluation.storyboard: drawn candidates, no network"},
+        failed=failed,
+        more={
+            **summary,
+            "two_objects": judged.tally.of(2).summary(),
+            "doubtful": doubtful,
+            "mistakes": judged.tally.mistakes(),
+        },
+    )
 
 
 def _rows(result: dict[str, Any]) -> list[list[str]]:
@@ -266,8 +180,6 @@ def _remarks(result: dict[str, Any]) -> Iterator[str]:
     if doubtful["clips"]:
         about = ", ".join(f"{name} {count}" for name, count in doubtful["attributes"].items())
         yield f"{doubtful['clips']} of {result['n']} clips leave doubts, fewer than 1 in 20 drawn ones do: {about}"
-    if result["failed"]:
-        yield f"{result['failed']} clips could not be judged and do not count: {_percent(result['coverage'])} covered"
 
 
 def _cells(ratio: dict[str, Any] | None) -> list[str]:

@@ -4,9 +4,19 @@ from typing import Annotated
 
 import typer
 
-from ._options import Json, Overwrite, Quiet, Root, Verbose
+from ._eval_clip import ClipFlags
+from ._eval_clips import ResultFlags
+from ._eval_dynamics import DynamicsFlags
+from ._eval_fvd import FvdFlags
+from ._eval_human import app as human_app
+from ._eval_mtscore import MtscoreFlags
+from ._eval_reconstruction import ReconstructionFlags
+from ._eval_vbench import app as vbench_app
+from ._options import with_flags
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(human_app, name="human")
+app.add_typer(vbench_app, name="vbench")
 
 
 @app.callback()
@@ -21,6 +31,7 @@ def evaluate() -> None:
 
 
 @app.command()
+@with_flags(ResultFlags)
 def storyboard(
     source: Annotated[
         str,
@@ -28,23 +39,7 @@ def storyboard(
             metavar="MANIFEST|DIR", help="A manifest (JSONL; - reads one from stdin), or a folder of generated clips."
         ),
     ],
-    root: Root = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            "--output-path",
-            metavar="FILE",
-            rich_help_panel="Output",
-            show_default=False,
-            help="Write the result as JSON, with every clip's verdict; - for stdout.",
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    flags: ResultFlags,
 ) -> None:
     r"""Judge clips of Storyboard, the synthetic world: do they show what they were asked to?
 
@@ -65,8 +60,136 @@ def storyboard(
       cogvx sample --prompts prompts.txt -o clips/ && cogvx eval storyboard clips/ -o result.json
       cogvx eval storyboard clips/ --json
     """
-    from ._console import Console
-    from ._eval_storyboard import judge_all
+    from ._eval_storyboard import measure
 
-    console = Console(quiet, verbose, json, silent_stdout=output == "-")
-    judge_all(source, console, root=root, output=output, overwrite=overwrite)
+    measure(source, flags)
+
+
+@app.command()
+@with_flags(FvdFlags)
+def fvd(
+    real: Annotated[
+        str,
+        typer.Argument(metavar="REAL", help="A manifest or folder of real clips, or statistics that --save-real kept."),
+    ],
+    fake: Annotated[str, typer.Argument(metavar="FAKE", help="A manifest or folder of generated clips.")],
+    flags: FvdFlags,
+) -> None:
+    r"""Compare two sets of clips: the Fréchet distance of their features (FVD), and the kernel distance (KVD).
+
+    Beside each number stands what half of each set is from its other half: what is no larger than that tells nothing.
+    Too few clips make every number too large. Only i3d gives FVD; each other network's number has a name of its own.
+    Numbers compare only at the same network, frames, sizes and counts, all of which the result states.
+
+    \b
+    Examples:
+      cogvx eval fvd real/ fake/ --feature-net i3d --weights i3d_torchscript.pt
+      cogvx eval fvd real/ fake/ --save-real real.safetensors -o fvd.json
+      cogvx eval fvd real.safetensors other/
+    """
+    from ._eval_fvd import measure
+
+    measure(real, fake, flags)
+
+
+@app.command()
+@with_flags(ClipFlags)
+def clip(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="MANIFEST|DIR", help="Clips with their texts: a manifest, or a folder of clips."),
+    ],
+    flags: ClipFlags,
+) -> None:
+    r"""Tell how well clips fit their texts, and whether each is found by the other among all.
+
+    A clip's text is its entry's `prompt`, else its `caption`, else the prompt in its comment tag. value is the mean
+    cosine. The ranks say more: of all clips, at which place does a text find its own (1 is best)? "centred" takes the
+    means of rows and columns out first. Clips with equal texts are never wrong for each other. With the weights of
+    CLIP4Clip the number is clip4clip_meanp, with any other CLIP clip_meanp.
+
+    \b
+    Examples:
+      cogvx eval clip clips/manifest.jsonl
+      cogvx eval clip clips/ --backend clip --weights openai/clip-vit-base-patch32 -o clip.json
+    """
+    from ._eval_clip import measure
+
+    measure(source, flags)
+
+
+@app.command()
+@with_flags(ReconstructionFlags)
+def reconstruction(
+    source: Annotated[str, typer.Argument(metavar="MANIFEST|DIR", help="The original clips.")],
+    decoded: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DECODED",
+            show_default=False,
+            help="What became of them: a manifest or folder, paired by file name. Default: a model's VAE codes them.",
+        ),
+    ] = None,
+    *,
+    flags: ReconstructionFlags,
+) -> None:
+    r"""Measure what a VAE keeps of clips: PSNR, SSIM, MS-SSIM, ST-LPIPS or LPIPS, and flicker.
+
+    Flicker is the mean change between frames in grey levels, beside that of the originals; flicker_excess is 0 where
+    the changes are those of the original, and the ratio 1. The CogVideoX paper gives flicker without a unit; the two
+    readings are what its number may mean, and no more. MS-SSIM needs 176x176 pixels. ST-LPIPS is not LPIPS: their
+    numbers do not compare.
+
+    \b
+    Examples:
+      cogvx eval reconstruction clips/ --model THUDM/CogVideoX-2b
+      cogvx eval reconstruction clips/ decoded/ --preset native -o result.json
+    """
+    from ._eval_reconstruction import measure
+
+    measure(source, decoded, flags)
+
+
+@app.command()
+@with_flags(DynamicsFlags)
+def dynamics(
+    source: Annotated[str, typer.Argument(metavar="MANIFEST|DIR", help="The clips of one model.")],
+    flags: DynamicsFlags,
+) -> None:
+    r"""Tell how much happens in a model's clips, and how good they are at every amount of it (DEVIL's protocol).
+
+    Each clip gets a number from 0 (a still picture) to 1: from frame to frame (flow, SSIM, perceptual hashes), between
+    segments, and over the whole. It is a stated formula of cogvx, not fitted to ratings, hence dynamics@cogvx. range is
+    the 99th percentile less the first. controllability says how well the numbers follow the grades of the prompts (the
+    entries' `grade`: static, low, medium, high, very_high); 0.5 is chance. dynamics_quality@cogvx is the mean of four
+    qualities over twelve equal bins of the number; a bin without clips counts as 0.
+
+    \b
+    Examples:
+      cogvx eval dynamics clips/manifest.jsonl -o dynamics.json
+      cogvx eval dynamics clips/ --quality subject_consistency=vbench.json
+    """
+    from ._eval_dynamics import measure
+
+    measure(source, flags)
+
+
+@app.command()
+@with_flags(MtscoreFlags)
+def mtscore(
+    source: Annotated[str, typer.Argument(metavar="MANIFEST|DIR", help="The clips; each of at least 8 frames.")],
+    flags: MtscoreFlags,
+) -> None:
+    r"""Have a language model that sees rate, from 1 to 5, how much clips change, as time-lapse films do.
+
+    Eight frames of each clip are shown, three times, and the mean counts. The number is called mtscore@JUDGE; only the
+    judge gpt-4o-2024-05-13 makes it GPT4o-MTScore. Answers without a score are counted and told.
+
+    \b
+    Examples:
+      cogvx eval mtscore clips/ --lm-model gpt-4o-2024-05-13 -o mtscore.json
+      cogvx eval mtscore clips/ --lm-url http://localhost:8000/v1
+    """
+    from ._eval_mtscore import measure
+
+    measure(source, flags)

@@ -127,7 +127,7 @@ def test_download_is_announced_with_its_licence(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     asked = []
 
-    def download(repo, *, local_files_only, allow_patterns):
+    def download(repo, *, revision, local_files_only, allow_patterns):
         if local_files_only:
             raise errors.LocalEntryNotFoundError("not here")
         asked.append((repo, allow_patterns))

@@ -40,6 +40,22 @@ def flicker_x1000(video: Tensor) -> Tensor:
     return flicker_mae255(video) * (2000 / 255)
 
 
+def flicker_wrapped(video: Tensor) -> Tensor:
+    """Return the mean change between adjacent frames of 8 bits, where a change below 0 wraps around to 256, (b,).
+
+    What is computed by accident from frames stored as uint8, another reading of the paper's unit; for the eye only.
+
+    Args:
+        video: (b c t h w) in [0, 1], t at least 2; rounded to 256 levels.
+
+    Raises:
+        ShapeError: It is not (b c t h w), or there are no two frames.
+    """
+    _changes(video)  # for its checks
+    levels = (video.float() * 255).round().clamp(0, 255)
+    return reduce(levels.diff(dim=2).remainder(256), "b c t h w -> b", "mean")
+
+
 def flicker_excess(reference: Tensor, video: Tensor) -> Tensor:
     """Return by how many grey levels the changes of a clip differ from those of its original, (b,).
 

@@ -100,6 +100,15 @@ def _planes(video: Tensor) -> list[Tensor]:
 
 def _plane_ssim(x: Tensor, y: Tensor) -> Tensor:
     """Return the SSIM (n,) of pictures (n 1 h w)."""
+    luminance, structure = plane_parts(x, y)
+    return reduce(luminance * structure, "n 1 h w -> n", "mean")
+
+
+def plane_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the two factors of SSIM, luminance and contrast with structure, of pictures (n 1 h w) in [0, 1].
+
+    Each is (n 1 h-10 w-10): one value for each place where the window fits.
+    """
     # In float32, E[x^2] - E[x]^2 loses the digits that small variances need.
     dtype = torch.float32 if x.device.type == "mps" else torch.float64
     x, y = x.to(dtype), y.to(dtype)
@@ -116,4 +125,4 @@ def _plane_ssim(x: Tensor, y: Tensor) -> Tensor:
     covariance = blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
     structure = (2 * covariance + _C2) / (variance_x + variance_y + _C2)
-    return reduce(luminance * structure, "n 1 h w -> n", "mean")
+    return luminance, structure

@@ -13,7 +13,7 @@ from cogvx.shapes import expect
 
 POOLS = ("mean", "std", "change", "max")
 """What is kept of the features of a clip's frames, one block after another (see pool_frames)."""
-# Where the line of a score may bend, in standard deviations of a normal distribution: the ranks 0.1, 0.25, 0.5, 0.75, 0.9.
+# Where the line of a score may bend, in standard deviations of a normal distribution: ranks 0.1, 0.25, 0.5, 0.75, 0.9.
 _HINGES = (-1.2816, -0.6745, 0.0, 0.6745, 1.2816)
 _LEAST_RANK = 0.005  # ranks from there to 1 - that: further out there are too few clips to tell
 _WIDTH = 1 + len(_HINGES)  # columns of a score

@@ -1,6 +1,7 @@
 """From manifests to the labelled clips that a filter is trained on."""
 
 import contextlib
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_labelled(
         MissingError: The network for frames is not here.
     """
     manifests = [read_manifest(path, root=recipe.data.root or None) for path in recipe.data.train]
-    rows = [row for manifest in manifests for row in _rows(manifest)]
+    rows = [row for manifest in manifests for row in _rows(manifest, manifests[0].folder)]
     names = sorted({row.name for row in rows})
     if len(names) < len(rows):
         seen: set[str] = set()
@@ -106,15 +107,15 @@ def made_of(entries: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> dict
     return found
 
 
-def _rows(manifest: Manifest) -> list[_Row]:
-    rows = []
+def _rows(manifest: Manifest, base: Path) -> list[_Row]:
+    """Return the labelled entries, named from a folder, so that neither names nor splits depend on where it lies."""
+    rows, folder = [], Path(os.path.relpath(manifest.folder, base))
     for entry in manifest.entries:
         if not any(truth_of(entry, label) is not None for label in entry.get("labels", {})):
             continue
         field = "video" if "video" in entry else "image"
-        path, folder = manifest.path(entry, field), manifest.folder
-        name = entry_id({**entry, field: str(folder / entry[field])})
-        rows.append(_Row(entry, path, name, str(folder / source_of(entry))))
+        name = entry_id({**entry, field: (folder / entry[field]).as_posix()})
+        rows.append(_Row(entry, manifest.path(entry, field), name, (folder / source_of(entry)).as_posix()))
     return rows
 
 

@@ -13,10 +13,10 @@ from einops import reduce
 from torch import Tensor, nn
 from torch.nn.grad import conv3d_weight
 
+from cogvx.checkpoints.perceptual import Distance
 from cogvx.distributed import World, all_sum, gather
 from cogvx.models.vae.discriminator import Discriminator, hinge_loss
 from cogvx.models.vae.gaussian import DiagonalGaussian
-from cogvx.training.perceptual import Distance
 from cogvx.training.recipe import VAEOptions
 
 MOST_WEIGHT, SMALLEST_NORM = 1e4, 1e-4  # of the adaptive weight

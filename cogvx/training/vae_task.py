@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cogvx.checkpoints.perceptual import load_distance
 from cogvx.checkpoints.saving import save_component
 from cogvx.data.video import to_frames, to_video, write_clip
 from cogvx.distributed import World, all_sum, alone
@@ -28,7 +29,6 @@ from cogvx.training.amx import make_convolutions_safe
 from cogvx.training.draws import number, seeded, source
 from cogvx.training.engine import arithmetic_dtype
 from cogvx.training.optim import optimizers_of
-from cogvx.training.perceptual import load_distance
 from cogvx.training.recipe import Recipe
 from cogvx.training.run_folder import list_bad
 from cogvx.training.start import find_model

@@ -53,8 +53,8 @@ def test_a_drawn_world_is_right(cogvx, world):
     found = json.load(open("result.json"))
     assert found["metric"] == "storyboard" and found["value"] == 1.0 and found["n"] == 2 and found["failed"] == 0
     assert found["two_objects"]["n"] == 1 and found["two_objects"]["exact"]["accuracy"] == 1.0
-    assert found["protocol"]["asked_by"] == {"truth": 2} and found["mistakes"] == {} and found["coverage"] == 1.0
-    assert found["protocol"]["clips"] == {"17x64x96 at 8 fps": 2} and found["backend"] and found["version"]
+    assert found["protocol"]["set"]["asked_by"] == {"truth": 2} and found["mistakes"] == {} and found["coverage"] == 1.0
+    assert found["protocol"]["set"]["clips"] == {"17x64x96 at 8 fps": 2} and found["backend"] and found["version"]
     video = found["per_video"][0]
     assert (
         video["exact"] and video["seen"]["objects"][0]["colour"] == "red" and video["asked"]["scene"] == SPECS[0].scene
@@ -76,7 +76,7 @@ def test_a_wrong_caption_is_found_out(cogvx, world):
         ("colour", other, "red")
     ]
     assert [video["exact"] for video in videos] == [False, True] and "per_video" not in summary
-    assert summary["protocol"]["asked_by"] == {"caption": 1, "truth": 1}
+    assert summary["protocol"]["set"]["asked_by"] == {"caption": 1, "truth": 1}
     assert summary["mistakes"] == {"colour": [{"asked": other, "seen": "red", "count": 1}]}
 
 
@@ -101,7 +101,8 @@ def test_clips_that_cannot_be_judged_are_counted(cogvx, world):
     )
     found = json.load(open("result.json"))
     assert found["n"] == 1 and found["failed"] == 5 and found["coverage"] == pytest.approx(1 / 6)
-    assert sum("error" in record for record in records(result)) == 5
+    assert sum("error" in record and "input" in record for record in records(result)) == 5
+    assert len(found["failures"]) == 5 and all(row["error"] for row in found["failures"])
 
 
 def test_the_result_on_stdout(cogvx, drawn, tmp_path):

@@ -75,6 +75,15 @@ def test_a_run_without_a_result_is_finished_and_the_same(cogvx, labelled, tmp_pa
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
 
 
+def test_the_folder_of_the_clips_changes_nothing(cogvx, labelled, tmp_path):
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "labelled.jsonl").write_bytes(labelled.read_bytes())
+    cogvx("train", "filter", "labelled.jsonl", "-o", "here", *SCORES_ONLY)
+    cogvx("train", "filter", tmp_path / "moved" / "labelled.jsonl", "-o", "there", *SCORES_ONLY)
+    for name in ("metrics.json", "predictions.jsonl", "model/model.safetensors"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
+
+
 @pytest.fixture
 def clips(tmp_path, monkeypatch):
     """A manifest of 24 clips, bright or dark, and a network for frames that tells their colours."""

@@ -22,7 +22,7 @@ CONFIG = ClipFilterConfig(
 def folder(tmp_path):
     network = ClipFilter(CONFIG).requires_grad_(False)
     network.knots.copy_(torch.tensor([[0.0, 5, 10], [0, 0.5, 1]]))
-    network.weight[1, 6] = 8.0  # text: the rank of the area
+    network.weight[1, 6] = 2.0  # text: the rank of the area, as deviations of a normal distribution
     network.bias.copy_(torch.tensor([0.0, -4.0]))
     write_filter(network, tmp_path / "filter")
     return tmp_path / "filter"
@@ -37,7 +37,7 @@ def test_a_clip_gets_the_probabilities_of_the_filter(folder):
     stage = FilterLabels(folder)
     (entry,) = stage.process(item(flow=5.0, area=1.0))
     assert entry["labels"]["editing"] == 0.5
-    assert entry["labels"]["text"] == pytest.approx(1 / (1 + np.exp(-4)), abs=1e-5)
+    assert entry["labels"]["text"] == pytest.approx(1 / (1 + np.exp(4 - 2 * 2.5758)), abs=1e-4)
     assert not stage.wanted(entry)
     assert entry["made"]["labels.text"]["labeller"] == "filter"
 

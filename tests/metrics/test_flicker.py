@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cogvx.errors import ShapeError
-from cogvx.metrics.flicker import flicker_excess, flicker_mae255, flicker_ratio, flicker_x1000
+from cogvx.metrics.flicker import flicker_excess, flicker_mae255, flicker_ratio, flicker_wrapped, flicker_x1000
 
 
 def blinking(low, high, t=5):
@@ -40,3 +40,11 @@ def test_one_frame_cannot_flicker(metric):
         metric(torch.zeros(3, 4, 4))
     with pytest.raises(ShapeError):
         flicker_excess(blinking(0, 0.5), blinking(0, 0.5, t=4))
+
+
+def test_the_wrapped_reading_is_what_bytes_give():
+    levels = torch.randint(0, 256, (1, 3, 4, 5, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = levels.numpy()
+    wanted = (pixels[:, :, 1:] - pixels[:, :, :-1]).mean()  # bytes wrap around by themselves
+    assert flicker_wrapped(levels.float() / 255).item() == pytest.approx(wanted, rel=1e-6)
+    assert flicker_wrapped(torch.full((1, 3, 4, 2, 2), 0.3)).item() == 0

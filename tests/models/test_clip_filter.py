@@ -33,26 +33,37 @@ def test_one_frame_neither_deviates_nor_changes():
     assert torch.equal(pool_frames(torch.tensor([[3.0, 4.0]])), torch.tensor([3.0, 4.0, 0, 0, 0, 0, 3.0, 4.0]))
 
 
+def ranks(scores, knots):
+    """The rank of each score that its first column stands for."""
+    return torch.special.ndtr(score_columns(scores, knots)[:, 0])
+
+
 def test_a_score_counts_by_its_rank_whatever_its_unit():
     scores = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)).double()
-    rank = score_columns(scores, quantiles(scores, 33))[:, 0]
-    same = score_columns(scores.exp() * 1000, quantiles(scores.exp() * 1000, 33))[:, 0]
-    assert torch.equal(rank.argsort(), scores[:, 0].argsort())
-    assert (rank - same).abs().max() < 0.02
-    assert rank.min() == 0 and rank.max() == 1
+    found = ranks(scores, quantiles(scores, 33))
+    same = ranks(scores.exp() * 1000, quantiles(scores.exp() * 1000, 33))
+    assert (found.sort().values - torch.linspace(0, 1, 200)).abs().max() < 0.02
+    assert (found[scores[:, 0].argsort()].diff() >= 0).all()
+    assert (found - same).abs().max() < 0.02
 
 
 def test_outliers_have_the_rank_of_the_ends():
     knots = quantiles(torch.arange(11.0)[:, None].double(), 5)
-    ranks = score_columns(torch.tensor([[-1e9], [5.0], [1e9]]).double(), knots)[:, 0]
-    assert torch.allclose(ranks, torch.tensor([0, 0.5, 1]).double())
+    found = ranks(torch.tensor([[-1e9], [5.0], [1e9]]).double(), knots)
+    assert torch.allclose(found, torch.tensor([0.005, 0.5, 0.995]).double())
 
 
 def test_a_score_that_many_clips_share_lies_in_the_middle_of_them():
     scores = torch.tensor([0.0] * 80 + [1.0] * 20).double()[:, None]
-    knots = quantiles(scores, 33)
-    low, high = score_columns(torch.tensor([[0.0], [1.0]]).double(), knots)[:, 0]
+    low, high = ranks(torch.tensor([[0.0], [1.0]]).double(), quantiles(scores, 33))
     assert low == pytest.approx(0.4, abs=0.03) and high == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_column_bends_at_five_ranks():
+    knots = quantiles(torch.linspace(0, 1, 101)[:, None].double(), 101)
+    columns = score_columns(torch.linspace(0, 1, 101)[:, None].double(), knots)
+    above = [int((column > 1e-4).sum()) for column in columns[:, 1:].T]
+    assert above == [90, 75, 50, 25, 10]
 
 
 def test_a_missing_score_counts_as_the_average_and_says_so():

@@ -11,6 +11,7 @@ import time
 NAMES = ("chromium", "chromium-browser", "chrome-headless-shell", "google-chrome")
 KEYS = {
     "Enter": ("Enter", 13, "\r"),
+    "Escape": ("Escape", 27, ""),
     " ": ("Space", 32, " "),
     "ArrowLeft": ("ArrowLeft", 37, ""),
     "ArrowRight": ("ArrowRight", 39, ""),

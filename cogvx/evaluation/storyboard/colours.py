@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cogvx.data.storyboard.styles import paint
+from cogvx.data.storyboard.styles import mix, paint
 from cogvx.data.storyboard.vocabulary import colours_in
 from cogvx.evaluation.storyboard.backdrop import UNIFORM, Floats, Palette, density
 from cogvx.evaluation.storyboard.stage import Stage
@@ -86,9 +86,10 @@ def _mean_around(values: Floats) -> Floats:
 def supported(mask: Floats, style: str) -> Floats:
     """Return a mask (… h w) without lines one pixel wide: where two parts of a scene meet, they mix to any colour.
 
-    Pixel art has no such mixtures, and parts of its objects are that narrow.
+    Pixel art has no such mixtures, and parts of its objects are that narrow. In a sketch, so are the lines around an
+    object, which say most about its colour.
     """
-    if style == "pixel":
+    if style in ("pixel", "sketch"):
         return mask
     across = mask.copy()
     across[..., 1:] += mask[..., :-1]
@@ -102,11 +103,13 @@ def supported(mask: Floats, style: str) -> Floats:
 @cache
 def own_palette(style: str, colour: str) -> Palette:
     """Return what tells an object's colour: the fills of its body, of darker and lighter parts; thick lines."""
-    fills = [paint(style, role, colour)[0] for role in ("body", "shade", "light")]
-    shares = [0.5, 0.3, 0.2]
-    if style == "sketch":
-        fills, shares = [*fills, paint(style, "body", colour)[1]], [0.4, 0.2, 0.1, 0.3]
-    return Palette(np.array(fills, dtype=np.float32), np.array(shares, dtype=np.float32))
+    body, shade, light = (paint(style, role, colour)[0] for role in ("body", "shade", "light"))
+    shares = {body: 0.5, shade: 0.3, light: 0.2}
+    if style == "sketch":  # the lines are as wide as a pixel, and mix with the fills
+        line = paint(style, "body", colour)[1]
+        shares = {body: 0.25, shade: 0.15, light: 0.05, line: 0.25}
+        shares |= {mix(body, line, 1 / 3): 0.1, mix(body, line, 2 / 3): 0.1, mix(shade, line, 1 / 2): 0.1}
+    return Palette(np.array(list(shares), dtype=np.float32), np.array(list(shares.values()), dtype=np.float32))
 
 
 def find_spot(colour: str, mask: Floats) -> Spot:

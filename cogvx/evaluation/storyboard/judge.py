@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 from cogvx.data.storyboard.vocabulary import colours_in
 from cogvx.evaluation.storyboard.action import Motion, find_motion, to_screen
 from cogvx.evaluation.storyboard.backdrop import Floats
-from cogvx.evaluation.storyboard.colours import REACH, colour_masks, find_spot
+from cogvx.evaluation.storyboard.colours import REACH, Spot, colour_masks, find_spot
 from cogvx.evaluation.storyboard.evidence import Evidence, stamp
 from cogvx.evaluation.storyboard.fit import Fitter, Look, looks_of
 from cogvx.evaluation.storyboard.margins import Scores, margin
 from cogvx.evaluation.storyboard.stage import Stage, set_stage
 
 MAX_OBJECTS = 4  # one more than the world shows: that is too many, however many they are
-_MIN_MASS = 0.011  # of the squared frame height, of what has an object's own colour
+_MIN_MASS = 0.005  # of the squared frame height, of what has an object's own colour
 _MIN_COMPACTNESS = 0.06  # windows of a city that look white come to 0.03, a person in sketch style to 0.11
-_SURE_COMPACTNESS = 0.25  # so compact a spot is an object, even if its motion is none of the world's
+# A spot that is so compact and large is an object, even if its motion is none of the world's.
+_SURE_COMPACTNESS, _SURE_MASS = 0.25, 0.02
 _SECOND_SHARE = 0.5  # of the first object of a colour: smaller spots are its frayed edges
+# A spot with such a share of the largest one's area, so near it in frame heights, may be the same object.
+_RIVAL_MASS, _RIVAL_DISTANCE = 0.4, 0.25
 _RIVAL = 0.85  # a kind with such a share of the best score is followed too
 _MARGIN = 2  # pixels around an object that its colour bleeds into
 # Margins, and a fit, below which something is in doubt: of drawn clips, one in fifty or fewer is, for each.
@@ -109,17 +112,20 @@ def _find_objects(stage: Stage) -> list[SeenObject]:
     objects: list[SeenObject] = []
     found_masses: dict[str, float] = {}  # by colour, of its first object
     while masks and len(objects) < MAX_OBJECTS:
-        spot = max((find_spot(name, mask) for name, mask in masks.items()), key=lambda one: one.mass)
-        if spot.mass < _MIN_MASS * stage.rows**2:
+        spots = sorted((find_spot(name, mask) for name, mask in masks.items()), key=lambda one: -one.mass)
+        largest, area = spots[0], stage.rows**2
+        if largest.mass < _MIN_MASS * area:
             break
-        least = _SECOND_SHARE * found_masses.get(spot.colour, 0.0)
-        if spot.mass < least or spot.compactness < _MIN_COMPACTNESS:
-            del masks[spot.colour]
+        if largest.mass < _SECOND_SHARE * found_masses.get(largest.colour, 0) or not _is_compact(largest):
+            del masks[largest.colour]
             continue
-        fitter = Fitter(evidence, spot)
-        motion, kinds = _follow(fitter)
+        fitters = [Fitter(evidence, spot) for spot in spots if spot is largest or _is_rival(spot, largest, stage.rows)]
+        followed = [(fitter, *_follow(fitter)) for fitter in fitters]
+        fitter, motion, kinds = max(followed, key=lambda one: one[1].score)
+        spot = fitter.spot
         erratic = motion.score <= 0  # nothing in the world moves so
-        if erratic and (least or spot.compactness < _SURE_COMPACTNESS or max(kinds.values()) <= 0):
+        sure = spot.compactness >= _SURE_COMPACTNESS and spot.mass >= _SURE_MASS * area and max(kinds.values()) > 0
+        if erratic and (spot.colour in found_masses or not sure):
             del masks[spot.colour]
             continue
         found_masses.setdefault(spot.colour, spot.mass)
@@ -128,6 +134,18 @@ def _find_objects(stage: Stage) -> list[SeenObject]:
         if erratic:  # it was not erased where it is
             del masks[spot.colour]
     return objects
+
+
+def _is_compact(spot: Spot) -> bool:
+    return spot.compactness >= _MIN_COMPACTNESS
+
+
+def _is_rival(spot: Spot, largest: Spot, rows: int) -> bool:
+    """Whether a spot may be the same object by its right colour: what fades takes on other ones on the way."""
+    if spot.mass < _RIVAL_MASS * largest.mass or not _is_compact(spot):
+        return False
+    middles = [np.average(one.centres, axis=0, weights=one.areas) for one in (spot, largest)]
+    return spot is not largest and float(np.hypot(*(middles[0] - middles[1]))) < _RIVAL_DISTANCE * rows
 
 
 def _follow(fitter: Fitter) -> tuple[Motion, Scores]:

@@ -39,7 +39,7 @@ def one(kind="star", colour="red", size="medium", action="still", *, scene="fiel
 
 
 @pytest.mark.parametrize(
-    ("change", "seed", "count"), [(compressed, 31, 16), (noisy, 32, 6)], ids=["compressed", "noisy"]
+    ("change", "seed", "count"), [(compressed, 31, 6), (noisy, 32, 3)], ids=["compressed", "noisy"]
 )
 def test_drawn_clips_are_read_right(change, seed, count):
     options = StoryboardOptions(split="any", styles=dict.fromkeys(words.STYLES, 1.0), counts={1: 2, 2: 2, 3: 1})
@@ -63,13 +63,13 @@ def test_other_shapes(shape):
 
 @pytest.mark.parametrize("action", words.SHAPE_ACTIONS)
 def test_every_action_of_a_shape(action):
-    sight = look_at(render(one("car", "red", action=action, scene="city")), 8.0)
+    sight = look_at(render(one("car", "red", action=action, scene="city"), num_frames=9, fps=4.0), 4.0)
     assert [(seen.kind, seen.action) for seen in sight.objects] == [("car", action)]
 
 
 @pytest.mark.parametrize("action", words.PERSON_ACTIONS)
 def test_every_action_of_a_person(action):
-    sight = look_at(render(one("person", "blue", action=action, scene="desert")), 8.0)
+    sight = look_at(render(one("person", "blue", action=action, scene="desert"), num_frames=9, fps=4.0), 4.0)
     assert [(seen.kind, seen.action) for seen in sight.objects] == [("person", action)]
 
 

@@ -4,8 +4,9 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from cogvx.checkpoints.perceptual import load_distance
 from cogvx.errors import MissingError, ShapeError
-from cogvx.training.perceptual import STLPIPS, load_distance
+from cogvx.models.st_lpips import STLPIPS
 
 packaged = pytest.mark.skipif(find_spec("stlpips_pytorch") is None, reason="needs the package stlpips-pytorch")
 
