@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
 
 from cogvx.errors import CogvxError, UsageError
 
 from ._console import Console
-
-if TYPE_CHECKING:
-    from cogvx.curation.labelling import LabelServer
+from ._rater_page import names_of, serve_until_closed, warner
 
 _PAGE = "Page"
 
@@ -109,44 +107,26 @@ def serve_page(source: str, flags: _Flags, *, labels: tuple[str, ...] = ()) -> N
         flags: Of the command.
         labels: Names of the labels; empty: the paper's six.
     """
-    from cogvx.curation.labelling import serve
+    from cogvx.curation.labelling import open_label_page
     from cogvx.data.labels import NEGATIVE_LABELS
 
     if source == "-":
         raise UsageError("--serve needs a manifest in a file: its clips are read again and again")
     console = Console(quiet=flags.quiet, json=flags.json)
     database = flags.database if flags.database is not None else Path(source).with_name("labels.sqlite")
-
-    def ready(page: "LabelServer") -> None:
-        if not page.server.is_local:
-            console.warn("every machine that reaches this one, and has the address, can see the clips; unencrypted")
-        done = page.progress()
-        for rater, url in page.server.urls().items():
-            record = {"rater": rater, "url": url, "count": len(page.site), "done": done[rater]}
-            text = f"{rater}: {url}" if len(done) > 1 else url
-            console.result(text, record)
-            console.note(f"{rater}: {done[rater]} of {len(page.site)} clips labelled")
-        console.note(f"open the address in a browser; answers are kept in {database}; Ctrl-C ends the page")
-
-    try:
-        serve(
-            source,
-            database,
-            ready=ready,
-            raters=[name.strip() for name in flags.raters.split(",") if name.strip()],
-            labels=labels or NEGATIVE_LABELS,
-            host=flags.host,
-            port=flags.port,
-            root=flags.root,
-            on_error=lambda path, error: console.warn(f"{path}: {error}"),
-            on_bad_line=lambda error: console.warn(str(error)),
-        )
-    except BaseException as end:
-        if not isinstance(end, Exception):  # Ctrl-C, the usual end
-            console.note(
-                f"the page is closed; `cogvx data label --export {database} {source} -o FILE` writes the labels"
-            )
-        raise
+    page = open_label_page(
+        source,
+        database,
+        raters=names_of(flags.raters),
+        labels=labels or NEGATIVE_LABELS,
+        host=flags.host,
+        port=flags.port,
+        root=flags.root,
+        on_error=warner(console),
+        on_bad_line=lambda error: console.warn(str(error)),
+    )
+    after = f"`cogvx data label --export {database} {source} -o FILE` writes the labels"
+    serve_until_closed(page, console, done_word="labelled", after=after)
 
 
 def export_page(source: str, flags: _Flags) -> None:

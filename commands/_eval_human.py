@@ -1,7 +1,7 @@
 """`cogvx eval human`: blind studies in which people judge clips."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,9 +9,7 @@ from cogvx.errors import CogvxError, UsageError
 
 from ._console import Console
 from ._options import Json, Overwrite, Quiet, Root
-
-if TYPE_CHECKING:
-    from cogvx.evaluation.human import StudyServer
+from ._rater_page import names_of, serve_until_closed, warner
 
 app = typer.Typer(no_args_is_help=True)
 _PAGE = "Page"
@@ -162,34 +160,15 @@ def serve(
       cogvx eval human serve study
       cogvx eval human serve study --raters anna,ben --port 0
     """
-    from cogvx.evaluation.human import serve as serve_study
+    from cogvx.evaluation.human import open_study_page
 
     console = Console(quiet=quiet, json=json)
-
-    def ready(page: "StudyServer") -> None:
-        if not page.server.is_local:
-            console.warn("every machine that reaches this one, and has the address, can see the clips; unencrypted")
-        done = page.progress()
-        for rater, url in page.server.urls().items():
-            record = {"rater": rater, "url": url, "count": len(page.site), "done": done[rater]}
-            console.result(f"{rater}: {url}" if len(done) > 1 else url, record)
-            console.note(f"{rater}: {done[rater]} of {len(page.site)} judged")
-        console.note(f"open the address in a browser; votes are kept in {page.journal.path}; Ctrl-C ends the page")
-
-    try:
-        serve_study(
-            study,
-            ready=ready,
-            database=database,
-            raters=[name.strip() for name in raters.split(",") if name.strip()],
-            host=host,
-            port=port,
-            on_error=lambda path, error: console.warn(f"{path}: {error}"),
-        )
-    except BaseException as end:
-        if not isinstance(end, Exception):  # Ctrl-C, the usual end
-            console.note(f"the page is closed; `cogvx eval human report {study}` shows what was found")
-        raise
+    page = open_study_page(
+        study, database=database, raters=names_of(raters), host=host, port=port, on_error=warner(console)
+    )
+    serve_until_closed(
+        page, console, done_word="judged", after=f"`cogvx eval human report {study}` shows what was found"
+    )
 
 
 @app.command()

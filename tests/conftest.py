@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+# Two processes run the tests (pyproject.toml); with more than a thread each they would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Where test files find what several of them use; at the end, where nothing is shadowed.
 sys.path += [str(Path(__file__).parent / name) for name in ("shared", "language")]
 # Where the ranks find the test files; in front, since some packages install a `tests` of their own.

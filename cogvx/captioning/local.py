@@ -1,7 +1,7 @@
 """The small captioner that lies in a model's folder, with the VAE that it was trained with."""
 
-import math
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -11,17 +11,15 @@ from cogvx.checkpoints.clip_text import CAPTIONER, has_captioner, load_captioner
 from cogvx.checkpoints.diffusers import open_model
 from cogvx.checkpoints.hashes import combined
 from cogvx.checkpoints.weights import weight_files
-from cogvx.data.buckets import Media, fit
-from cogvx.data.clips import read_clip
+from cogvx.data.clips import read_fitting
 from cogvx.data.latents import load_latents
-from cogvx.data.video import probe, to_video
+from cogvx.data.video import to_video
 from cogvx.errors import InputError, MissingError, UsageError
 from cogvx.files import clean
 from cogvx.generate.codec import Codec
 from cogvx.generate.options import Runtime
 from cogvx.models.caption_search import FoundCaption, beam_captions
 from cogvx.models.captioner import Captioner
-from cogvx.models.vae import CausalVAE
 from cogvx.presets import PRESETS, ResolvedModel, resolve
 
 Source = Path | str | bytes
@@ -56,21 +54,9 @@ class LocalCaptioner:
             InputError: The clip cannot be read, or has nothing in the span.
             UsageError: The span is impossible.
         """
-        config, info = self.captioner.config, probe(source)
-        stop = info.duration if end is None else min(end, info.duration)
-        seconds = 0.0 if info.frames == 1 else max(0.0, stop - (start or 0.0))
-        media = Media(info.width, info.height, seconds, info.fps)
-        shape = fit(media, sizes=config.sizes, max_frames=config.num_frames, fps=config.fps, max_upscale=math.inf)
-        if shape is None:
-            raise InputError(f"{_name(source)}: a clip of {info.width}x{info.height} has no pixels to caption")
-        frames = read_clip(
-            source,
-            num_frames=shape.num_frames,
-            fps=config.fps,
-            height=shape.height,
-            width=shape.width,
-            start=start,
-            end=end,
+        config = self.captioner.config
+        frames = read_fitting(
+            source, sizes=config.sizes, max_frames=config.num_frames, fps=config.fps, start=start, end=end
         )
         return self._found(self.codec.encode(to_video(frames)), num_beams)
 
@@ -132,14 +118,8 @@ def open_captioner(resolved: ResolvedModel, *, device: torch.device) -> LocalCap
             f"{clean(str(resolved.path))}: the captioner takes latents of {captioner.config.latent_channels} channels, "
             f"the VAE makes {config.latent_channels}"
         )
-    kept: list[CausalVAE] = []
-
-    def load_vae() -> CausalVAE:
-        if not kept:
-            kept.append(folder.load_vae(device=device))
-        return kept[0]
-
-    codec = Codec(load_vae, config, Runtime(device=device, dtype=torch.float32))
+    vae = cache(partial(folder.load_vae, device=device))
+    codec = Codec(vae, config, Runtime(device=device, dtype=torch.float32))
     return LocalCaptioner(resolved.name, captioner, codec)
 
 

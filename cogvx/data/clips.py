@@ -1,14 +1,15 @@
 """Clips as training takes them: at one rate, of one size, of a legal length."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cogvx.data.buckets import FRAME_PERIOD, Media, legal_frames
+from cogvx.data.buckets import FRAME_PERIOD, Media, fit, legal_frames
 from cogvx.data.media import DEFAULT_LIMITS, Limits, Span
 from cogvx.data.resample import count_at_rate
 from cogvx.data.video import decoded, probe, resize_crop
@@ -71,6 +72,41 @@ def read_clip(
     if pad:
         kept += kept[-1:] * (num_frames - len(kept))
     return np.stack(kept[: legal_frames(len(kept), frame_period)])
+
+
+def read_fitting(
+    source: Path | str | bytes,
+    *,
+    sizes: Sequence[tuple[int, int]],
+    max_frames: int,
+    fps: float,
+    start: float | None = None,
+    end: float | None = None,
+) -> np.ndarray:
+    """Read a clip at the one of some sizes (height, width) whose shape is nearest, however small the clip is.
+
+    Args:
+        source: See read_clip, as for what follows.
+        sizes: Pixels.
+        max_frames: Most frames; a shorter clip comes out at the longest legal length that it fills.
+        fps: Frames per second.
+        start: Seconds.
+        end: Seconds.
+
+    Raises:
+        InputError: It cannot be read, or has nothing in the span.
+        UsageError: The span is impossible.
+    """
+    info = probe(source)
+    stop = info.duration if end is None else min(end, info.duration)
+    seconds = 0.0 if info.frames == 1 else max(0.0, stop - (start or 0.0))
+    media = Media(info.width, info.height, seconds, info.fps)
+    shape = fit(media, sizes=sizes, max_frames=max_frames, fps=fps, max_upscale=math.inf)
+    if shape is None:
+        name = "standard input" if isinstance(source, bytes) or str(source) == "-" else clean(str(source))
+        raise InputError(f"{name}: a clip of {info.width}x{info.height} has no pixels to look at")
+    length, height, width = shape.num_frames, shape.height, shape.width
+    return read_clip(source, num_frames=length, fps=fps, height=height, width=width, start=start, end=end)
 
 
 def media_of(entry: Mapping[str, Any], path: Path) -> Media:

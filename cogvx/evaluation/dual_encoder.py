@@ -1,7 +1,7 @@
 """The small pair of encoders that lies in a model's folder, with the VAE that it was trained with."""
 
-import math
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,13 @@ from cogvx.checkpoints.clip_text import DUAL_ENCODER, load_dual_encoder
 from cogvx.checkpoints.diffusers import open_model
 from cogvx.checkpoints.hashes import combined
 from cogvx.checkpoints.weights import weight_files
-from cogvx.data.buckets import Media, fit
-from cogvx.data.clips import read_clip
-from cogvx.data.video import probe, to_video
+from cogvx.data.clips import read_fitting
+from cogvx.data.video import to_video
 from cogvx.errors import InputError, MissingError
 from cogvx.files import clean
 from cogvx.generate.codec import Codec
 from cogvx.generate.options import Runtime
 from cogvx.models.dual_encoder import DualEncoder
-from cogvx.models.vae import CausalVAE
 from cogvx.presets import resolve
 
 
@@ -45,21 +43,9 @@ class LocalDualEncoder:
         Raises:
             InputError: The clip cannot be read, or has nothing in the span.
         """
-        config, info = self.network.config, probe(path)
-        stop = info.duration if end is None else min(end, info.duration)
-        seconds = 0.0 if info.frames == 1 else max(0.0, stop - (start or 0.0))
-        media = Media(info.width, info.height, seconds, info.fps)
-        shape = fit(media, sizes=config.sizes, max_frames=config.num_frames, fps=config.fps, max_upscale=math.inf)
-        if shape is None:
-            raise InputError(f"{clean(str(path))}: a clip of {info.width}x{info.height} has no pixels to look at")
-        return read_clip(
-            path,
-            num_frames=shape.num_frames,
-            fps=config.fps,
-            height=shape.height,
-            width=shape.width,
-            start=start,
-            end=end,
+        config = self.network.config
+        return read_fitting(
+            path, sizes=config.sizes, max_frames=config.num_frames, fps=config.fps, start=start, end=end
         )
 
     @torch.inference_mode()
@@ -105,13 +91,7 @@ def open_dual_encoder(model: str, *, device: torch.device) -> LocalDualEncoder:
             f"{clean(str(resolved.path))}: the dual encoder takes latents of {network.config.latent_channels} "
             f"channels, the VAE makes {folder.vae_config.latent_channels}"
         )
-    kept: list[CausalVAE] = []
-
-    def load_vae() -> CausalVAE:
-        if not kept:
-            kept.append(folder.load_vae(device=device))
-        return kept[0]
-
-    codec = Codec(load_vae, folder.vae_config, Runtime(device=device, dtype=torch.float32))
+    vae = cache(partial(folder.load_vae, device=device))
+    codec = Codec(vae, folder.vae_config, Runtime(device=device, dtype=torch.float32))
     sha256 = combined([*weight_files(place), *weight_files(folder.components["vae"])])
     return LocalDualEncoder(resolved.name, sha256, network, codec)

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from cogvx.data.manifest import Entry, Manifest, entry_id
 from cogvx.errors import CogvxError, InputError
 from cogvx.serving.journal import Journal
 from cogvx.serving.playable import PlayableClips
+from cogvx.serving.raters import page_text
 from cogvx.serving.replies import Data, Html, NoSuchThing, Reply, Request, WrongRequest
 
 _LONGEST_SECONDS = 86400.0
@@ -72,7 +72,7 @@ class LabelSite:
         self._lock = threading.Lock()
         self._done: dict[str, set[int]] = {}
         self._broken: set[int] = set()  # clips that could not be shown: nobody is led to them
-        self._page = files("cogvx.curation.labelling").joinpath("page.html").read_text(encoding="utf-8")
+        self._page = page_text("cogvx.curation.labelling")
 
     def __len__(self) -> int:
         """Return the number of clips."""

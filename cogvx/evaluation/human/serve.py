@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from cogvx.errors import CogvxError, UsageError
+from cogvx.errors import CogvxError
 from cogvx.evaluation.human.site import StudySite
 from cogvx.evaluation.human.study import Study, read_study
-from cogvx.files import clean
 from cogvx.serving.journal import Journal
-from cogvx.serving.server import PageServer
+from cogvx.serving.raters import RaterPage, check_raters
 
 KIND = "votes"
 DEFAULT_PORT = 8430
-MAX_RATERS = 100
 VOTES_FILE = "votes.sqlite"
 
 
@@ -36,86 +33,33 @@ def open_votes(study: Study, database: Path | str | None = None, *, make: bool =
     return Journal(path, KIND, about)
 
 
-class StudyServer:
-    """The page, ready to be served.
-
-    Attributes:
-        server: Answers requests.
-        site: The items.
-        journal: The votes.
-    """
-
-    def __init__(
-        self,
-        folder: Path | str,
-        *,
-        database: Path | str | None = None,
-        raters: Sequence[str] = ("rater",),
-        host: str = "127.0.0.1",
-        port: int = DEFAULT_PORT,
-        on_error: Callable[[str, CogvxError], None] | None = None,
-    ) -> None:
-        """Read the study, open the database, and take the port.
-
-        Args:
-            folder: Of the study.
-            database: SQLite file of the votes; made if it is missing, gone on with if not (default: in the folder).
-            raters: Names of those who judge; each has an address of their own, the same every time.
-            host: Address to listen on.
-            port: 0 takes a free one.
-            on_error: Told of clips that cannot be shown.
-
-        Raises:
-            InputError: The study or the database cannot be read.
-            UsageError: A rater's name, the address, or the database is impossible.
-        """
-        names = list(dict.fromkeys(raters))
-        wrong = next((name for name in names if not name.strip() or len(name) > 60 or clean(name) != name), None)
-        if wrong is not None or not 0 < len(names) <= MAX_RATERS:
-            raise UsageError(
-                f"raters need names of 1 to 60 letters, and there are 1 to {MAX_RATERS} of them"
-                + (f"; {clean(wrong)[:60]!r} is none" if wrong is not None else "")
-            )
-        study = read_study(folder)
-        self.journal = open_votes(study, database, make=True)
-        try:
-            self.site = StudySite(study, self.journal)
-            tokens = {self.journal.token(name): name for name in names}
-            self.server = PageServer(self.site, tokens, host=host, port=port, on_error=on_error)
-        except BaseException:
-            self.journal.close()
-            raise
-
-    def progress(self) -> dict[str, int]:
-        """Return rater -> number of items that they have judged."""
-        return {rater: self.site.num_done(rater) for rater in self.server.urls()}
-
-    def close(self) -> None:
-        """Answer no more, and close the database."""
-        self.server.stop()
-        self.journal.close()
-
-
-def serve(folder: Path | str, *, ready: Callable[[StudyServer], None], **settings: Any) -> dict[str, int]:
-    """Serve a study until this thread is interrupted.
+def open_study_page(
+    folder: Path | str,
+    *,
+    database: Path | str | None = None,
+    raters: Sequence[str] = ("rater",),
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    on_error: Callable[[str, CogvxError], None] | None = None,
+) -> RaterPage:
+    """Read the study, open the database, and take the port.
 
     Args:
         folder: Of the study.
-        ready: Called when the page can be opened; `server.urls()` of what it gets are the addresses.
-        settings: See StudyServer.
-
-    Returns:
-        Rater -> number of items that they have judged.
+        database: SQLite file of the votes; made if it is missing, gone on with if not (default: in the folder).
+        raters: Names of those who judge; each has an address of their own, the same every time.
+        host: Address to listen on.
+        port: 0 takes a free one.
+        on_error: Told of clips that cannot be shown.
 
     Raises:
-        CogvxError: As StudyServer.
+        InputError: The study or the database cannot be read.
+        UsageError: A rater's name, the address, or the database is impossible.
     """
-    page = StudyServer(folder, **settings)
+    names, study = check_raters(raters), read_study(folder)
+    journal = open_votes(study, database, make=True)
     try:
-        page.server.start()
-        ready(page)
-        page.server.wait()
-    finally:
-        done = page.progress()
-        page.close()
-    return done
+        return RaterPage(StudySite(study, journal), journal, names, host=host, port=port, on_error=on_error)
+    except BaseException:
+        journal.close()
+        raise

@@ -1,7 +1,6 @@
 """The rating page: items of a study in each rater's own order, without a word about who made what."""
 
 import threading
-from importlib.resources import files
 from typing import Any
 
 from cogvx.errors import CogvxError, InputError
@@ -17,6 +16,7 @@ from cogvx.evaluation.human.answers import (
 )
 from cogvx.evaluation.human.study import Study
 from cogvx.serving.journal import Journal
+from cogvx.serving.raters import page_text
 from cogvx.serving.replies import Data, Html, Media, NoSuchThing, Reply, Request, WrongRequest
 
 _LONGEST_SECONDS = 86400.0
@@ -42,7 +42,7 @@ class StudySite:
         self._orders: dict[str, list[int]] = {}
         self._done: dict[str, set[int]] = {}
         self._broken: set[int] = set()  # items that could not be shown: nobody is led to them
-        self._page = files("cogvx.evaluation.human").joinpath("page.html").read_text(encoding="utf-8")
+        self._page = page_text("cogvx.evaluation.human")
 
     def __len__(self) -> int:
         """Return the number of items."""

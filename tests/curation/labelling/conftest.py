@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cogvx.curation.labelling import LabelServer
+from cogvx.curation.labelling import open_label_page
 from cogvx.data.labels import NEGATIVE_LABELS
 from cogvx.data.video import write_clip
 
@@ -63,7 +63,7 @@ def page(clips, tmp_path):
     def serve(*raters, **settings):
         manifest = settings.pop("manifest", clips / "m.jsonl")
         settings = {"port": 0, "cache": tmp_path / "cache", **settings}
-        page = LabelServer(manifest, tmp_path / "labels.sqlite", raters=raters or ("anna",), **settings)
+        page = open_label_page(manifest, tmp_path / "labels.sqlite", raters=raters or ("anna",), **settings)
         page.server.start()
         open_pages.append(page)
         return page

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cogvx.curation.labelling import LabelServer
+from cogvx.curation.labelling import open_label_page
 from cogvx.data.labels import NEGATIVE_LABELS
 from cogvx.errors import InputError, RefusedError, UsageError
 
@@ -119,4 +119,4 @@ def test_what_cannot_be_served(clips, tmp_path):
         ({"labels": tuple("abcdefghij")}, UsageError),
     ):
         with pytest.raises(error):
-            LabelServer(**{"manifest": clips / "m.jsonl", "database": database, "port": 0} | settings)
+            open_label_page(**{"manifest": clips / "m.jsonl", "database": database, "port": 0} | settings)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cogvx.data.video import write_clip
-from cogvx.evaluation.human import StudyServer, make_study, read_system
+from cogvx.evaluation.human import make_study, open_study_page, read_system
 from cogvx.evaluation.human.answers import ASPECTS
 
 SYSTEMS = ("secretone", "secrettwo", "secretthree")
@@ -83,7 +83,7 @@ def page(tmp_path):
 
     def serve(study, *raters, **settings):
         settings = {"port": 0, "database": tmp_path / "votes.sqlite", **settings}
-        page = StudyServer(study.folder, raters=raters or ("anna",), **settings)
+        page = open_study_page(study.folder, raters=raters or ("anna",), **settings)
         page.server.start()
         open_pages.append(page)
         return page

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 
 from cogvx.errors import UsageError
-from cogvx.evaluation.human import StudyServer
+from cogvx.evaluation.human import open_study_page
 
 
 def test_a_rater_is_led_from_clip_to_clip(page, visitor, make, rating):
@@ -87,4 +87,4 @@ def test_votes_stay_with_their_study(page, make, tmp_path):
     with pytest.raises(UsageError, match="other questions"):
         page(make("pairwise"))
     with pytest.raises(UsageError):
-        StudyServer(make("rating").folder, database=tmp_path / "v.sqlite", raters=("an\nna",), port=0)
+        open_study_page(make("rating").folder, database=tmp_path / "v.sqlite", raters=("an\nna",), port=0)
