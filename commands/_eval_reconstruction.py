@@ -20,12 +20,13 @@ Coded = Callable[["np.ndarray", ClipFile], "np.ndarray"]
 
 _PAPER = (256, 17)  # CogVideoX, Table 2
 _SHOWN = (
-    *("psnr", "psnr_global", "ssim", "ms_ssim", "st_lpips", "lpips", "flicker", "flicker_source", "flicker_excess"),
-    *("flicker_ratio", "flicker_reading_x1000", "flicker_reading_wrapped"),
+    *("psnr", "psnr_global", "ssim", "ms_ssim", "st_lpips", "lpips", "vmaf", "flicker", "flicker_source"),
+    *("flicker_excess", "flicker_ratio", "flicker_reading_x1000", "flicker_reading_wrapped"),
 )
 _MEANING = {
     "psnr": "dB, mean over frames",
     "psnr_global": "dB, of the whole clip",
+    "vmaf": "0 to 100",
     "flicker": "grey levels of 255",
     "flicker_source": "of the originals",
     "flicker_excess": "grey levels apart from the originals' changes",
@@ -60,6 +61,9 @@ class ReconstructionFlags(NetworkFlags):
     lpips: Annotated[
         bool, typer.Option("--lpips", help="Measure LPIPS too; its package fetches a network on first use.")
     ] = False
+    vmaf: Annotated[bool, typer.Option("--vmaf", help="Measure VMAF too (extra vmaf); it needs 128x128 pixels.")] = (
+        False
+    )
     st_lpips: Annotated[
         bool, typer.Option("--st-lpips/--no-st-lpips", help="Measure ST-LPIPS, if its package is here.")
     ] = True
@@ -92,14 +96,14 @@ def measure(source: str, decoded: str | None, flags: ReconstructionFlags) -> Non
     size, count = _PAPER if flags.preset == "paper" else (None, None)
     size, count = flags.size or size, flags.frames or count
     clips = find_clips(source, session)
-    code, backend = _coder(flags) if decoded is None else _pairs(clips, find_clips(decoded, session), size, count)
-    measures = open_measures(with_st_lpips=flags.st_lpips, with_lpips=flags.lpips)
+    code, system = _coder(flags) if decoded is None else _pairs(clips, find_clips(decoded, session), size, count)
+    measures = open_measures(with_st_lpips=flags.st_lpips, with_lpips=flags.lpips, with_vmaf=flags.vmaf)
     for name, reason in measures.missing.items():
         session.console.note(f"{name} is not measured: {reason}")
     shapes: Counter[str] = Counter()
 
     def work(clip: ClipFile) -> dict[str, Any]:
-        before = _read(clip, size, count, period=backend.get("frame_period"))
+        before = _read(clip, size, count, period=system.get("frame_period"))
         found = measures.of(from_frames(before), from_frames(code(before, clip)))
         t, h, w, _ = before.shape
         shapes[f"{t}x{h}x{w}"] += 1
@@ -123,9 +127,9 @@ def measure(source: str, decoded: str | None, flags: ReconstructionFlags) -> Non
             "from": "first frame, stride 1",
             "crop": "none" if size is None else f"Lanczos to cover {size}x{size}, centre",
             "frames": count or "all that fit",
-            "clips": shapes_of(shapes),
+            "set": {"system": system, "clips": shapes_of(shapes)},
         },
-        backend={**backend, **measures.backend()},
+        backend=measures.backend(),
         failed=session.failed,
         more={"measured": counts},
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from cogvx.checkpoints.hashes import weights_sha256
 from cogvx.checkpoints.perceptual import load_st_lpips, st_lpips_weights
 from cogvx.errors import MissingError
-from cogvx.metrics import flicker, perceptual
+from cogvx.metrics import flicker, perceptual, vmaf
 from cogvx.metrics.ms_ssim import SMALLEST, WEIGHTS, ms_ssim
 from cogvx.metrics.reconstruction import SIGMA, WINDOW, psnr, ssim
 from cogvx.models import st_lpips
@@ -23,6 +24,7 @@ HOW = {
     "psnr_global": "of the whole clip's squared error",
     "ssim": f"gaussian {WINDOW}x{WINDOW}, sigma {SIGMA}, no padding, each channel",
     "ms_ssim": f"as ssim at {len(WEIGHTS)} sizes",
+    "vmaf": "vmaf_v0.6.1 on BT.709 luma of 16 to 235, mean over frames",
     "flicker": "grey levels of 255, mean over pairs of frames",
 }
 
@@ -34,20 +36,24 @@ class Measures:
     Attributes:
         st_lpips: ST-LPIPS of pictures (n 3 h w) in [-1, 1], (n,); None: not measured.
         lpips: The network of the package lpips; None: not measured.
+        vmaf: The network of the package vmaf-torch; None: not measured.
         missing: Why a measure is left out, by its name.
     """
 
     st_lpips: Callable[[Tensor, Tensor], Tensor] | None
     lpips: Any
+    vmaf: Any
     missing: dict[str, str]
 
     def backend(self) -> dict[str, Any]:
         """Return the networks that measure."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"name": "arithmetic on pixels"}
         if self.st_lpips is not None:
             found["st_lpips"] = f"AlexNet, sha256 {weights_sha256(st_lpips_weights())}"
         if self.lpips is not None:
             found["lpips"] = "package lpips, AlexNet, spatial mean"
+        if self.vmaf is not None:
+            found["vmaf"] = f"package vmaf-torch {version('vmaf-torch')}"
         return found
 
     def of(self, reference: Tensor, video: Tensor) -> dict[str, float]:
@@ -72,6 +78,8 @@ class Measures:
             found["st_lpips"] = self._st_lpips(reference, video)
         if self.lpips is not None:
             found["lpips"] = perceptual.lpips(reference, video, network=self.lpips).item()
+        if self.vmaf is not None and smallest >= vmaf.SMALLEST:
+            found["vmaf"] = vmaf.vmaf(reference, video, network=self.vmaf).item()
         if video.shape[2] > 1:
             found |= flicker_readings(reference, video)
         return found
@@ -105,15 +113,16 @@ def flicker_readings(reference: Tensor, video: Tensor) -> dict[str, float]:
     return found | ({"flicker_ratio": ratio.item()} if ratio.isfinite().all() else {})
 
 
-def open_measures(*, with_st_lpips: bool = True, with_lpips: bool = False) -> Measures:
+def open_measures(*, with_st_lpips: bool = True, with_lpips: bool = False, with_vmaf: bool = False) -> Measures:
     """Load what measures.
 
     Args:
         with_st_lpips: Whether ST-LPIPS is measured, if its package is here.
         with_lpips: Whether LPIPS is; on first use its package downloads a network.
+        with_vmaf: Whether VMAF is.
 
     Raises:
-        MissingError: LPIPS is asked for, and its package or its network is not here.
+        MissingError: LPIPS or VMAF is asked for, and its package or its network is not here.
     """
     missing: dict[str, str] = {}
     network: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -122,4 +131,5 @@ def open_measures(*, with_st_lpips: bool = True, with_lpips: bool = False) -> Me
             network = load_st_lpips().eval().requires_grad_(False)
         except MissingError as error:
             missing["st_lpips"] = str(error)
-    return Measures(network, perceptual.load_lpips() if with_lpips else None, missing)
+    lpips_network = perceptual.load_lpips() if with_lpips else None
+    return Measures(network, lpips_network, vmaf.load_vmaf() if with_vmaf else None, missing)

@@ -245,7 +245,7 @@ def test_reconstruction_beside_decoded_clips(cogvx, tmp_path):
     assert still["flicker"] == 0 == still["flicker_excess"] and still["flicker_ratio"] == 1
     assert moving["flicker_reading_x1000"] == pytest.approx(moving["flicker"] * 2000 / 255)
     assert "ms_ssim" not in found.value and found.more["measured"]["psnr"] == 2
-    assert found.protocol["crop"] == "none" and found.protocol["clips"] == {"9x32x48": 2}
+    assert found.protocol["crop"] == "none" and found.protocol["set"]["clips"] == {"9x32x48": 2}
 
 
 def test_reconstruction_through_a_vae(cogvx, clips, model_folder):
@@ -256,7 +256,7 @@ def test_reconstruction_through_a_vae(cogvx, clips, model_folder):
     assert result.exit_code == 0, result.stderr
     found = read_result("r.json")
     assert found.n == 6 and found.protocol["crop"].startswith("Lanczos to cover 32x32")
-    assert found.value["flicker_source"] > 0 and len(found.backend["sha256"]) == 64
+    assert found.value["flicker_source"] > 0 and len(found.protocol["set"]["system"]["sha256"]) == 64
     assert "flicker_reading_wrapped" in result.stdout and "for the eye" in result.stdout
     exists = cogvx("eval", "reconstruction", clips / "real", *options, "-o", "r.json")
     assert exists.exit_code == 2 and "--overwrite" in exists.stderr
