@@ -13,6 +13,7 @@ from ._eval_clips import ClipFile, NetworkFlags, cell, find_clips, quiet_bars, s
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cogvx.evaluation.features.text_video import TextVideoSpec
     from cogvx.metrics.text_match import Retrieval
 
 
@@ -54,23 +55,13 @@ def measure(source: str, flags: ClipFlags) -> None:
     """Measure the clips of a manifest or folder; errors are those of find_clips and open_text_video."""
     import torch
 
-    from cogvx.evaluation.features.text_video import TextVideoSpec, open_text_video
+    from cogvx.evaluation.features.text_video import open_text_video
     from cogvx.evaluation.result import Result
-    from cogvx.generate.options import choose_device
     from cogvx.metrics.text_match import similarities
 
     session = start(flags)
     quiet_bars()
-    network = open_text_video(
-        TextVideoSpec(
-            name=flags.backend,
-            source=flags.weights,
-            max_frames=flags.max_frames,
-            max_words=flags.max_words,
-            class_names=flags.class_names,
-            device=str(choose_device(flags.device)),
-        )
-    )
+    network = open_text_video(network_spec(flags))
 
     def work(clip: ClipFile) -> "tuple[str, str, Tensor]":
         text = text_of(clip)
@@ -100,6 +91,21 @@ def measure(source: str, flags: ClipFlags) -> None:
         more={"retrieval": {name: one.to_dict() for name, one in tables.items()}, "texts_cut": cut},
     )
     session.finish(result, _rows(result, tables), ["", "value", "median rank", "R@1", "R@5", "R@10"])
+
+
+def network_spec(flags: ClipFlags) -> "TextVideoSpec":
+    """Return which network the flags ask for, and how it reads."""
+    from cogvx.evaluation.features.text_video import TextVideoSpec
+    from cogvx.generate.options import choose_device
+
+    return TextVideoSpec(
+        name=flags.backend,
+        source=flags.weights,
+        max_frames=flags.max_frames,
+        max_words=flags.max_words,
+        class_names=flags.class_names,
+        device=str(choose_device(flags.device)),
+    )
 
 
 def _retrieval(scores: "Tensor", texts: list[str]) -> "tuple[dict[str, Retrieval], list[int]]":

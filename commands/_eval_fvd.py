@@ -88,7 +88,7 @@ def measure(real: str, fake: str, flags: FvdFlags) -> None:
         raise UsageError(f"--save-real {flags.save_real}: the name must end in {_STATISTICS}")
     if flags.feature_net == "videomae":
         quiet_bars()
-    network = open_video_network(_spec(flags))
+    network = open_video_network(network_spec(flags))
     backend, protocol = network.backend(), network.protocol()
     if "file" in backend:
         session.console.note(f"{backend['file']}: sha256 {backend['sha256']}")
@@ -116,7 +116,8 @@ def measure(real: str, fake: str, flags: FvdFlags) -> None:
     session.finish(result, _rows(network.metric, kernel, found, counts), ["", "value", "real | real", "fake | fake"])
 
 
-def _spec(flags: FvdFlags) -> "NetworkSpec":
+def network_spec(flags: FvdFlags) -> "NetworkSpec":
+    """Return which network the flags ask for, and how its clips are read."""
     from cogvx.evaluation.features import NetworkSpec, Sampling
     from cogvx.generate.options import choose_device
 

@@ -218,7 +218,7 @@ def score(
     covers = [cover(folder, suite, name, videos=flags.videos, flicker_videos=flags.flicker_videos) for name in chosen]
     for one in covers:
         one.require(allow_missing=flags.allow_missing)
-    opened = _Networks(flags)
+    opened = Networks(flags)
     scores = [
         DimensionScore(
             opened.dimension(one.dimension),
@@ -465,7 +465,7 @@ def _score_result(found: "Scores", *, suite_sha256: str, flags: ScoreFlags) -> "
     )
 
 
-class _Networks:
+class Networks:
     """Opens what the chosen dimensions look through, each once."""
 
     def __init__(self, flags: ScoreFlags) -> None:

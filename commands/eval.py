@@ -10,7 +10,10 @@ from ._eval_dynamics import DynamicsFlags
 from ._eval_fvd import FvdFlags
 from ._eval_human import app as human_app
 from ._eval_mtscore import MtscoreFlags
+from ._eval_prompts import PromptsFlags
 from ._eval_reconstruction import ReconstructionFlags
+from ._eval_report import ReportFlags
+from ._eval_run import RunFlags
 from ._eval_vbench import app as vbench_app
 from ._options import with_flags
 
@@ -193,3 +196,94 @@ def mtscore(
     from ._eval_mtscore import measure
 
     measure(source, flags)
+
+
+@app.command()
+@with_flags(PromptsFlags)
+def prompts(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|MANIFEST|DIR", help="Prompts (.txt, .jsonl), or a manifest or its folder: its captions."
+        ),
+    ],
+    flags: PromptsFlags,
+) -> None:
+    r"""Write prompts as rows that `cogvx sample --prompts` reads and that are the manifest of the clips afterwards.
+
+    Each row names its clip, as the manifest's own clip is called or by its number, and a seed. What a row says besides
+    (a grade, dimensions of VBench) stays in it, so that the metrics of `cogvx eval` find it; a clip that is missing
+    counts as a failure there.
+
+    \b
+    Examples:
+      cogvx eval prompts held-out/manifest.jsonl -o clips/manifest.jsonl
+      cogvx sample --prompts clips/manifest.jsonl -o clips/
+      cogvx eval clip clips/
+    """
+    from ._eval_prompts import write_rows
+
+    write_rows(source, flags)
+
+
+@app.command()
+@with_flags(RunFlags)
+def run(
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE.toml", help="The suite, or the folder of a run: its suite.toml.")
+    ],
+    flags: RunFlags,
+) -> None:
+    r"""Generate, measure and report, all in one: what a suite names, system by system.
+
+    A suite names systems (models, or clips made elsewhere), prompts and metrics. Each step is a command of cogvx of its
+    own; --dry-run prints them. Flags, files, models and networks are looked for before the first step. Ready suites are
+    in fixtures/suites.
+
+    The same command goes on after a stop, a kill included: a step that is done is passed over if its command, the files
+    that it read and made, and the version of cogvx are the same. After a step has failed, those that do not need it
+    still run; the command then ends with 3 (with 1 after a fault of cogvx). Clips that another command made are not
+    removed without --overwrite. Files of the run: clips/SYSTEM/PROMPTS/, results/SYSTEM/METRIC.json, report/, logs/,
+    run.jsonl.
+
+    \b
+    Examples:
+      cogvx eval run fixtures/suites/tiny.toml --dry-run
+      cogvx eval run fixtures/suites/tiny.toml -o evals/tiny
+      cogvx eval run fixtures/suites/paper.toml --set systems.0.model=5b
+    """
+    from ._eval_run import run as run_suite
+
+    run_suite(suite, flags)
+
+
+@app.command()
+@with_flags(ReportFlags)
+def report(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]RESULT.json|DIR|RUN...",
+            help="Results of `cogvx eval`, folders of them, and run folders of `cogvx train`.",
+        ),
+    ],
+    flags: ReportFlags,
+) -> None:
+    r"""Put results of several systems side by side, with the paper's, on one page that needs nothing else.
+
+    A system is called NAME, or what the folder of its result is called. Beside every number stand the clips that it is
+    made from and its protocol; beside a number of the paper, whether the two may be compared. Of run folders the curves
+    are shown, of `cogvx train filter` its table. Clips go into the page, small ones made for it (see --inline-mb).
+
+    Systems are ranked only where every setting is the same; else the command ends with 2 and names the settings, and
+    --no-rank shows the numbers without an order. What cannot be read is left out and told, and the command ends with 3.
+
+    \b
+    Examples:
+      cogvx eval report results/ours/ results/theirs/ -o report
+      cogvx eval report ours=fvd.json theirs=fvd2.json runs/dit --clips ours=clips/ --clips theirs=clips2/
+      cogvx eval report results/*/ --no-rank --paper all
+    """
+    from ._eval_report import write
+
+    write(inputs, flags)

@@ -9,7 +9,7 @@ import sys
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -108,6 +108,14 @@ def parse_options(kind: type[Options], text: str, *, name: str = "recipe.toml", 
     return _parse(kind, text, name, changes)[0]
 
 
+def parse_placed(
+    kind: type[Options], text: str, *, name: str = "recipe.toml", changes: Sequence[str] = ()
+) -> tuple[Options, Callable[[str], str]]:
+    """Return what parse_options returns, and a function that tells where a dotted key stands, for errors."""
+    options, source = _parse(kind, text, name, changes)
+    return options, source.place
+
+
 def _parse(kind: type[Options], text: str, name: str, changes: Sequence[str]) -> tuple[Options, _Source]:
     try:
         table = tomllib.loads(text)
@@ -128,8 +136,8 @@ def dump_recipe(recipe: Any) -> str:
     tables: list[str] = []
     for item in dataclasses.fields(recipe):
         value = getattr(recipe, item.name)
-        if item.name == "stages":
-            tables += [f"[[stages]]\n{_fields(stage)}" for stage in value]
+        if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            tables += [f"[[{item.name}]]\n{_fields(one)}" for one in value]
         elif dataclasses.is_dataclass(value):
             tables.append(_table(item.name, value))
         else:

@@ -61,6 +61,15 @@ def test_mp4_is_what_players_expect(tmp_path):
         assert (context.colorspace, context.color_range, context.color_primaries, context.color_trc) == (1, 1, 1, 1)
 
 
+def test_the_same_frames_give_the_same_bytes():
+    from PIL import Image
+
+    picture = Image.fromarray((np.random.default_rng(0).random((40, 60, 3)) * 255).astype(np.uint8))
+    large = np.asarray(picture.resize((240, 160)))
+    frames = np.stack([large[i : i + 64, 2 * i : 2 * i + 96] for i in range(17)])
+    assert len({hashlib.sha256(video.encode_clip_bytes(frames, 8.0)).digest() for _ in range(24)}) == 1
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv", "a.gif", "a.webp", "frames"])
 def test_long_comments_survive(tmp_path, name):
     comment = json.dumps({"prompt": "ü猫<\n" * 26_000}, ensure_ascii=False)

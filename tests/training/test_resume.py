@@ -63,7 +63,7 @@ def train_in_process(task, folder, *, seconds=None, calls=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task,trials", [("toy", 10), ("transformer", 4)])
+@pytest.mark.parametrize("task,trials", [("toy", 10), ("transformer", 3)])
 def test_killed_runs_end_as_one_that_was_not(tmp_path, task, trials):
     train_in_process(task, tmp_path / "first", calls=1)  # starts the server
     started = time.monotonic()
@@ -72,7 +72,7 @@ def test_killed_runs_end_as_one_that_was_not(tmp_path, task, trials):
     dice, kills, inside = random.Random(1), 0, 0
     for trial in range(trials):
         folder = tmp_path / f"killed-{trial}"
-        for attempt in range(5):
+        for attempt in range(3):
             if attempt % 2:
                 kills += train_in_process(task, folder, seconds=dice.uniform(0.2, 0.7) * duration)
             else:  # at a call of a save, so that some come inside one for certain
@@ -81,5 +81,5 @@ def test_killed_runs_end_as_one_that_was_not(tmp_path, task, trials):
         train_in_process(task, folder)
         assert digest(folder) == whole
         assert not list(folder.glob(".cogvx-tmp-*"))
-    assert kills >= 4 * trials
+    assert kills >= 2 * trials
     assert inside >= trials / 2

@@ -85,7 +85,7 @@ def fault(text: str, place: int, why: str) -> UsageError:
     left = "…" if place > _SHOWN else ""
     right = "…" if place + _SHOWN < len(text) else ""
     shown = f"{left}{clean(before)}▸{clean(behind)}{right}"
-    return UsageError(f"{why}, at character {place + 1}: {shown}")
+    return UsageError(f"{clean(why)}, at character {place + 1}: {shown}")
 
 
 def _stranger(text: str, place: int) -> UsageError:

@@ -106,6 +106,12 @@ WORDS = "and or not ( ) < >= == != + - * / . q0.2 q2 1 .5 1e5 flow scores labels
 WORDS += ["split", "=", "%", "é", "\n", "\x00"]
 
 
+def test_the_message_is_one_line_even_if_the_condition_is_not():
+    with pytest.raises(UsageError) as error:
+        parse_condition("0/\n0")
+    assert "\n" not in str(error.value)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
