@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cogvx.data.resample import TIME_TOLERANCE
 from cogvx.data.shots import Boundary, ShotRules, cut_shots, end_of
 from cogvx.errors import UsageError
 
@@ -68,7 +69,7 @@ def test_shots_never_overlap_nor_hold_a_cut_nor_are_too_long(count, cuts, trim, 
         assert not any(shot.first < cut < shot.stop for cut in cuts)
         assert shot.num_frames == 1 or shot.seconds <= longest + 2e-3
     assert used.max(initial=0) <= 1
-    if trim < 1 / fps / 4:
+    if trim <= TIME_TOLERANCE:
         assert used.min() == 1
 
 
