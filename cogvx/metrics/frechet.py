@@ -18,6 +18,7 @@ from cogvx.files import clean, save_safetensors
 
 FORMAT = "cogvx.feature-statistics/1"
 _BLOCK = 1024
+_BATCH = 256  # vectors that are summed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,10 @@ class Moments:
 
     def __init__(self, size: int) -> None:
         self.count = 0
+        self._summed = 0  # of these
         self._mean = np.zeros(size)
         self._scatter = np.zeros((size, size))
+        self._waiting: list[np.ndarray] = []  # single vectors, summed many at once
 
     def add(self, features: ArrayLike) -> None:
         """Add vectors (n d), or one (d).
@@ -61,14 +64,17 @@ class Moments:
             raise ShapeError(f"features: expected (n {len(self._mean)}), got {tuple(batch.shape)}")
         if not np.isfinite(batch).all():
             raise InputError("features hold NaN or infinity")
-        if len(batch):
-            mean = batch.mean(axis=0)
-            apart = batch - mean
-            self._join(len(batch), mean, apart.T @ apart)
+        self.count += len(batch)
+        self._waiting.append(batch.copy())
+        if sum(map(len, self._waiting)) >= _BATCH:
+            self._sum()
 
     def merge(self, other: "Moments") -> None:
         """Add all vectors of another."""
+        other._sum()
+        self._sum()
         if other.count:
+            self.count += other.count
             self._join(other.count, other._mean, other._scatter)
 
     def gaussian(self) -> Gaussian:
@@ -77,15 +83,26 @@ class Moments:
         Raises:
             InputError: Nothing was.
         """
+        self._sum()
         if not self.count:
             raise InputError("no features: there is nothing to compare")
         return Gaussian(self.count, self._mean.copy(), self._scatter / self.count)
 
+    def _sum(self) -> None:
+        """Take in the vectors that wait."""
+        waiting, self._waiting = self._waiting, []
+        batch = np.concatenate(waiting) if waiting else np.zeros((0, len(self._mean)))
+        if len(batch):
+            mean = batch.mean(axis=0)
+            apart = batch - mean
+            self._join(len(batch), mean, apart.T @ apart)
+
     def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
-        total, step = self.count + count, mean - self._mean
-        self._scatter = self._scatter + scatter + np.outer(step, step) * (self.count * count / total)
+        total, step = self._summed + count, mean - self._mean
+        self._scatter += scatter
+        self._scatter += np.outer(step, step) * (self._summed * count / total)
         self._mean = self._mean + step * (count / total)
-        self.count = total
+        self._summed = total
 
 
 def gaussian_of(features: ArrayLike) -> Gaussian:
