@@ -79,6 +79,18 @@ def test_ssim_equals_scikit_image():
         assert ours[batch].item() == pytest.approx(np.mean(theirs), abs=1e-5)
 
 
+def test_psnr_and_ssim_equal_torchmetrics():
+    theirs = pytest.importorskip("torchmetrics.functional.image")
+    x, y = clip(), (clip() * 0.8 + clip(seed=1) * 0.2)
+    for batch in range(2):
+        pictures = [video[batch].transpose(0, 1).double() for video in (y, x)]
+        _, whole = theirs.structural_similarity_index_measure(*pictures, data_range=1.0, return_full_image=True)
+        # It averages over a mirrored border too, where the window does not fit.
+        assert ssim(x, y)[batch].item() == pytest.approx(whole[..., 5:-5, 5:-5].mean().item(), abs=1e-5)
+        each = [theirs.peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(*pictures, strict=True)]
+        assert psnr(x, y)[batch].item() == pytest.approx(torch.stack(each).mean().item(), abs=1e-5)
+
+
 def test_ssim_in_parts_is_the_same(monkeypatch):
     from cogvx.metrics import reconstruction
 
