@@ -24,23 +24,26 @@ MANIFEST = "manifest.jsonl"
 Value = TypeVar("Value")
 
 
+ResultFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        "--output-path",
+        metavar="FILE",
+        rich_help_panel="Output",
+        show_default=False,
+        help="Write the result as JSON, with every clip's numbers; - for stdout.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultFlags:
     """The flags of commands that measure clips and write a result."""
 
     root: Root = None
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            "--output-path",
-            metavar="FILE",
-            rich_help_panel="Output",
-            show_default=False,
-            help="Write the result as JSON, with every clip's numbers; - for stdout.",
-        ),
-    ] = None
+    output: ResultFile = None
     overwrite: Overwrite = False
     json: Json = False
     quiet: Quiet = False

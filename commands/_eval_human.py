@@ -8,6 +8,7 @@ import typer
 from cogvx.errors import CogvxError, UsageError
 
 from ._console import Console
+from ._eval_clips import ResultFile
 from ._options import Json, Overwrite, Quiet, Root
 from ._rater_page import names_of, serve_until_closed, warner
 
@@ -188,18 +189,7 @@ def report(
         int, typer.Option("--num-resamples", metavar="N", min=100, max=100_000, help="Resamples of the intervals.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the resamples.")] = 0,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            "--output-path",
-            metavar="FILE",
-            rich_help_panel=_OUTPUT,
-            show_default=False,
-            help="Write the result as JSON, with every clip's votes; - for stdout.",
-        ),
-    ] = None,
+    output: ResultFile = None,
     markdown: Annotated[
         str | None,
         typer.Option(

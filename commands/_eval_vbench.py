@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cogvx.evaluation.vbench.score import DimensionScore, Scores
 
     from ._console import Console
+from ._eval_clips import ResultFile
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -40,18 +41,6 @@ Videos = Annotated[int, typer.Option("--videos", metavar="N", min=1, max=100, he
 FlickerVideos = Annotated[
     int,
     typer.Option("--flicker-videos", metavar="N", min=1, max=100, help="Videos a prompt of temporal_flickering."),
-]
-ResultFile = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        "--output-path",
-        metavar="FILE",
-        rich_help_panel="Output",
-        show_default=False,
-        help="Write the result as JSON; - for stdout.",
-    ),
 ]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Score what is there where videos are missing, and report the coverage.")
@@ -83,7 +72,18 @@ def prompts(
     videos: Videos = 5,
     flicker_videos: FlickerVideos = 25,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the first video.")] = 0,
-    output: ResultFile = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            "--output-path",
+            metavar="FILE",
+            rich_help_panel="Output",
+            show_default=False,
+            help="Write the rows there, JSON a line. Default: stdout.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -1,14 +1,12 @@
 """`cogvx data label --serve` and `--export`: addresses on stdout, a kill in between, labels in a manifest."""
 
-import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from served_page import ask_page, start_page
 
 from cogvx.data.labels import NEGATIVE_LABELS
 from cogvx.data.video import write_clip
@@ -21,33 +19,18 @@ def clips(tmp_path):
     return tmp_path
 
 
-def start(folder):
-    command = [sys.executable, "-m", "cogvx", "data", "label", "m.jsonl", "--serve", "--port", "0", "--json"]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ask(url, path, body=None):
-    place, _, token = url.removeprefix("http://").partition("/?token=")
-    connection = http.client.HTTPConnection(place, timeout=60)
-    headers = {"X-Cogvx-Token": token, "Content-Type": "application/json"}
-    connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
-    return answer
-
-
 def test_a_killed_page_goes_on_and_its_answers_become_labels(cogvx, clips):
     answer = {"labels": dict.fromkeys(NEGATIVE_LABELS, 0) | {"lecture": 1}}
-    first = start(clips)
+    first = start_page(clips, "data", "label", "m.jsonl", "--serve")
     url = json.loads(first.stdout.readline())["url"]
-    assert ask(url, "/label/0", answer) == {"done": 1, "next": 1}
+    assert ask_page(url, "/label/0", answer) == {"done": 1, "next": 1}
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    second = start(clips)
+    second = start_page(clips, "data", "label", "m.jsonl", "--serve")
     record = json.loads(second.stdout.readline())
     assert (record["done"], record["count"], record["rater"]) == (1, 2, "rater")
     assert record["url"].partition("token=")[2] == url.partition("token=")[2]
-    assert ask(record["url"], "/state")["next"] == 1
+    assert ask_page(record["url"], "/state")["next"] == 1
     second.send_signal(signal.SIGINT)
     _, told = second.communicate(timeout=60)
     assert second.returncode == 130 and "the page is closed" in told and "Traceback" not in told

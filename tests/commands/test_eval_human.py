@@ -1,15 +1,13 @@
 """`cogvx eval human`: a study made, judged over HTTP through a kill, and reported."""
 
-import http.client
 import json
 import math
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from served_page import ask_page, start_page
 
 from cogvx.data.video import write_clip
 
@@ -24,35 +22,20 @@ def systems(tmp_path):
     return tmp_path
 
 
-def start(folder):
-    command = [sys.executable, "-m", "cogvx", "eval", "human", "serve", "study", "--port", "0", "--json"]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ask(url, path, body=None):
-    place, _, token = url.removeprefix("http://").partition("/?token=")
-    connection = http.client.HTTPConnection(place, timeout=60)
-    headers = {"X-Cogvx-Token": token, "Content-Type": "application/json"}
-    connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
-    return answer
-
-
 def test_a_study_from_clips_to_tables(cogvx, systems, monkeypatch):
     monkeypatch.chdir(systems)
     made = cogvx("eval", "human", "make", "ours=ours", "theirs=theirs", "-o", "study", "--mode", "pairwise", "--json")
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["items"] == 2
-    first = start(systems)
+    first = start_page(systems, "eval", "human", "serve", "study")
     url = json.loads(first.stdout.readline())["url"]
-    assert ask(url, "/vote/0", {"choice": "a"}) == {"done": 1, "next": 1}
+    assert ask_page(url, "/vote/0", {"choice": "a"}) == {"done": 1, "next": 1}
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    second = start(systems)
+    second = start_page(systems, "eval", "human", "serve", "study")
     record = json.loads(second.stdout.readline())
     assert (record["done"], record["count"]) == (1, 2) and record["url"].partition("token=")[2] in url
-    assert ask(record["url"], "/vote/1", {"choice": "tie"}) == {"done": 2, "next": None}
+    assert ask_page(record["url"], "/vote/1", {"choice": "tie"}) == {"done": 2, "next": None}
     second.send_signal(signal.SIGINT)
     _, told = second.communicate(timeout=60)
     assert second.returncode == 130 and "the page is closed" in told and "Traceback" not in told
