@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogvx.errors import MissingError
 
-from ._captioner import Captioner, CaptionerFlags, captioner_spec
+from ._captioner import Captioner, CaptionerFlags, FrameCaptioner, captioner_spec
 from ._language import LanguageFlags
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ClipCaption:
     dry_run: bool = False
 
     @classmethod
-    def of(cls, session: "Session", captioner: Captioner) -> "ClipCaption":
+    def of(cls, session: "Session", captioner: Captioner, frames: FrameCaptioner) -> "ClipCaption":
         """Find the captioner before any work is done.
 
         Raises:
@@ -49,7 +49,7 @@ class ClipCaption:
         lm = {item.name: getattr(flags, item.name) for item in fields(LanguageFlags)}
         own = has_captioner(session.resolved.path)
         spec = captioner_spec(
-            CaptionerFlags(captioner=captioner, device=flags.device, **lm),
+            CaptionerFlags(captioner=captioner, frame_captioner=frames, device=flags.device, **lm),
             model=str(session.resolved.path) if own else "tiny",
             cache=None,
         )

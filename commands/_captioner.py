@@ -24,6 +24,7 @@ DEFAULT_MODEL = "Qwen/Qwen2.5-VL-3B-Instruct"
 _CAPTIONER, _DENSE, _VIDEO = "Captioner", "Dense captions (--captioner dense)", "End to end (--captioner video)"
 
 Captioner = Literal["embedded", "dense", "video"]
+FrameCaptioner = Literal["lm", "words"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class CaptionerFlags(LanguageFlags):
     ] = 1
     device: Device = None
     frame_captioner: Annotated[
-        Literal["lm", "words"],
+        FrameCaptioner,
         typer.Option(
             "--frame-captioner",
             rich_help_panel=_DENSE,

