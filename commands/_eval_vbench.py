@@ -147,7 +147,19 @@ class ScoreFlags(LanguageFlags):
     actions: Annotated[
         str | None,
         typer.Option(
-            "--actions", metavar="DIR|REPO", show_default=False, help="Classifier of Kinetics-400. Default: VideoMAE."
+            "--actions",
+            metavar="DIR|REPO",
+            show_default=False,
+            help="Classifier of Kinetics-400, or an X-CLIP. Default: VideoMAE.",
+        ),
+    ] = None
+    action_labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--action-labels",
+            metavar="FILE",
+            show_default=False,
+            help="With an X-CLIP: the names of the classes, JSON or one a line.",
         ),
     ] = None
     detector: Annotated[
@@ -483,7 +495,7 @@ class Networks:
             MissingError: Its network is not here.
         """
         from cogvx.errors import UsageError
-        from cogvx.evaluation.vbench import captions, measure, networks
+        from cogvx.evaluation.vbench import captions, measure, networks, xclip
 
         flags = self.flags
         if name == "temporal_flickering":
@@ -504,9 +516,10 @@ class Networks:
                 name, networks.open_dino(flags.dino or networks.DINO_NETWORK, device=self.device), official=own
             )
         if name == "human_action":
-            return measure.human_action(
-                networks.open_actions(flags.actions or networks.ACTION_NETWORK, device=self.device)
-            )
+            source = flags.actions or networks.ACTION_NETWORK
+            if xclip.is_xclip(source):
+                return measure.human_action(xclip.open_xclip(source, flags.action_labels, device=self.device))
+            return measure.human_action(networks.open_actions(source, device=self.device))
         if name in ("multiple_objects", "object_class"):
             if flags.detections is not None:
                 table = captions.read_frames_table(flags.detections, "objects")

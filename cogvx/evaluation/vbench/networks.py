@@ -29,7 +29,7 @@ DINO_NETWORK = "facebook/dino-vitb16"
 OBJECT_NETWORK = "PekingU/rtdetr_r50vd"
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+CLIP_PIXELS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _BATCH = 16
 _RAFT_ROUNDS = 20
 _RAFT_LEAST = 128  # pixels a side that its coarsest correlations need
@@ -163,15 +163,15 @@ def open_clip(source: str = CLIP_NETWORK, *, device: torch.device | str = "cpu")
     import transformers
 
     folder = clip_folder(source)
-    vision = _load(transformers.CLIPVisionModelWithProjection, folder, "CLIP").to(device)
-    text = _load(transformers.CLIPTextModelWithProjection, folder, "CLIP").to(device)
-    tokenizer = _load_tokenizer(folder)
+    vision = load_network(transformers.CLIPVisionModelWithProjection, folder, "CLIP").to(device)
+    text = load_network(transformers.CLIPTextModelWithProjection, folder, "CLIP").to(device)
+    tokenizer = load_tokenizer(folder)
     side = int(vision.config.image_size)
 
     def images(frames: np.ndarray) -> np.ndarray:
         def embed(batch: Tensor) -> Tensor:
             pixels = crop(resize_short(batch, side, mode="bicubic"), side)
-            return vision(pixel_values=normalised(pixels, *_CLIP)).image_embeds
+            return vision(pixel_values=normalised(pixels, *CLIP_PIXELS)).image_embeds
 
         return _in_batches(frames, embed, device)
 
@@ -180,7 +180,7 @@ def open_clip(source: str = CLIP_NETWORK, *, device: torch.device | str = "cpu")
         with torch.inference_mode():
             return text(**tokens).text_embeds[0].float().cpu().numpy()
 
-    return FrameFeatures(images, texts, _backend(source, folder))
+    return FrameFeatures(images, texts, backend_of(source, folder))
 
 
 def open_dino(source: str = DINO_NETWORK, *, device: torch.device | str = "cpu") -> FrameFeatures:
@@ -193,7 +193,7 @@ def open_dino(source: str = DINO_NETWORK, *, device: torch.device | str = "cpu")
     import transformers
 
     folder = clip_folder(source)
-    network = _load(transformers.ViTModel, folder, "DINO", add_pooling_layer=False).to(device)
+    network = load_network(transformers.ViTModel, folder, "DINO", add_pooling_layer=False).to(device)
     side = int(network.config.image_size)
 
     def images(frames: np.ndarray) -> np.ndarray:
@@ -203,7 +203,7 @@ def open_dino(source: str = DINO_NETWORK, *, device: torch.device | str = "cpu")
 
         return _in_batches(frames, embed, device)
 
-    return FrameFeatures(images, None, _backend(source, folder))
+    return FrameFeatures(images, None, backend_of(source, folder))
 
 
 def open_actions(source: str = ACTION_NETWORK, *, device: torch.device | str = "cpu") -> ActionNetwork:
@@ -216,18 +216,17 @@ def open_actions(source: str = ACTION_NETWORK, *, device: torch.device | str = "
     import transformers
 
     folder = clip_folder(source)
-    network = _load(transformers.AutoModelForVideoClassification, folder, "classifier of actions").to(device)
+    network = load_network(transformers.AutoModelForVideoClassification, folder, "classifier of actions").to(device)
     config = network.config
     side = int(config.image_size)
     labels = tuple(str(config.id2label[one]).replace("_", " ") for one in range(len(config.id2label)))
 
     def logits(frames: np.ndarray) -> np.ndarray:
-        pixels = crop(resize_short(_tensor(frames, device), round(side * 256 / 224), mode="bilinear"), side)
         with torch.inference_mode():
-            found = network(pixel_values=normalised(pixels, *_IMAGENET)[None]).logits[0]
+            found = network(pixel_values=prepared_frames(frames, side, _IMAGENET, device)[None]).logits[0]
         return found.float().cpu().numpy()
 
-    return ActionNetwork(str(config.model_type), int(config.num_frames), labels, logits, _backend(source, folder))
+    return ActionNetwork(str(config.model_type), int(config.num_frames), labels, logits, backend_of(source, folder))
 
 
 def open_objects(
@@ -248,7 +247,7 @@ def open_objects(
     import transformers
 
     folder = clip_folder(source)
-    network = _load(transformers.AutoModelForObjectDetection, folder, "detector").to(device)
+    network = load_network(transformers.AutoModelForObjectDetection, folder, "detector").to(device)
     kind = str(network.config.model_type)
     square = kind in ("rt_detr", "rt_detr_v2", "d_fine")
     if not square and kind not in ("detr", "conditional_detr", "yolos"):
@@ -269,7 +268,7 @@ def open_objects(
         scores = found.softmax(-1)[:, :-1] if softmax else found.sigmoid()
         return {names[int(one)] for one in (scores > least).any(0).nonzero()[:, 0] if int(one) in names}
 
-    return ObjectNetwork(kind.replace("_", ""), detect, _backend(source, folder) | {"least": least})
+    return ObjectNetwork(kind.replace("_", ""), detect, backend_of(source, folder) | {"least": least})
 
 
 def resize_short(frames: Tensor, side: int, *, mode: str) -> Tensor:
@@ -299,6 +298,24 @@ def normalised(frames: Tensor, mean: tuple[float, ...], deviation: tuple[float, 
     return (frames / 255 - shift) / scale
 
 
+def prepared_frames(
+    frames: np.ndarray,
+    side: int,
+    statistics: tuple[tuple[float, float, float], tuple[float, float, float]],
+    device: torch.device | str,
+) -> Tensor:
+    """Return frames, uint8 (t h w 3), as classifiers of actions take them: (t 3 side side), resized, cropped, scaled.
+
+    Args:
+        frames: Of a clip.
+        side: Pixels; the shorter side is resized to 256 of 224 parts of it, as VBench does.
+        statistics: Mean and deviation of the pixels in training.
+        device: Where they go.
+    """
+    pixels = crop(resize_short(_tensor(frames, device), round(side * 256 / 224), mode="bilinear"), side)
+    return normalised(pixels, *statistics)
+
+
 def _within(picture: Tensor, *, short: int, long: int) -> Tensor:
     """Resize (1 3 h w) to a shorter side, or less where the longer one would be too long."""
     height, width = picture.shape[-2:]
@@ -320,7 +337,7 @@ def _in_batches(frames: np.ndarray, embed: Callable[[Tensor], Tensor], device: t
     return torch.cat(parts).numpy()
 
 
-def _load(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
+def load_network(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
     """Load a network of transformers for looking only.
 
     Raises:
@@ -345,7 +362,12 @@ def _load(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a network of transformers.
+
+    Raises:
+        InputError: The folder holds none.
+    """
     import transformers
 
     try:
@@ -354,7 +376,7 @@ def _load_tokenizer(folder: Path) -> Any:
         raise InputError(f"{clean(str(folder))}: no tokenizer can be loaded: {clean(str(error))[:200]}") from error
 
 
-def _backend(source: str, folder: Path) -> dict[str, Any]:
+def backend_of(source: str, folder: Path) -> dict[str, Any]:
     """Return what a result says of a network; of a folder only its name."""
     name = folder.name if Path(source).expanduser().is_dir() else source
     return {"name": clean(name), "sha256": weights_sha256(folder)}

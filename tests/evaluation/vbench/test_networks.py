@@ -7,6 +7,7 @@ import transformers
 
 from cogvx.errors import InputError, MissingError, UsageError
 from cogvx.evaluation.vbench import networks
+from cogvx.evaluation.vbench.xclip import is_xclip, open_xclip, read_labels
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), dtype=np.uint8)
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -60,6 +61,37 @@ def test_clip_vision_and_words(tmp_path):
     )
     door = networks.open_clip(saved(tmp_path / "clip", transformers.CLIPModel(config)))
     assert door.images(FRAMES).shape == (3, 8) and door.texts is not None and door.texts("ink").shape == (8,)
+
+
+def test_xclip_compares_with_names(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    torch.manual_seed(0)
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<e>": 1, "<s>": 0, "skiing": 2}, unk_token="<e>"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<e>", pad_token="<e>", model_max_length=8
+    ).save_pretrained(tmp_path / "xclip")
+    text = SIZES | {"vocab_size": 3, "max_position_embeddings": 8, "eos_token_id": 1, "bos_token_id": 0}
+    vision = SIZES | {"image_size": 32, "patch_size": 16, "num_frames": 4, "mit_hidden_size": 8}
+    vision |= {"mit_intermediate_size": 16, "mit_num_hidden_layers": 1, "mit_num_attention_heads": 2}
+    config = transformers.XCLIPConfig(
+        text_config=text, vision_config=vision, projection_dim=8, prompt_layers=1, prompt_num_attention_heads=2
+    )
+    folder = saved(tmp_path / "xclip", transformers.XCLIPModel(config))
+    assert is_xclip(folder)
+    with pytest.raises(UsageError, match="--action-labels"):
+        open_xclip(folder, None)
+    (tmp_path / "labels.txt").write_text("skiing\nriding a bike\n\njuggling\n")
+    door = open_xclip(folder, tmp_path / "labels.txt")
+    assert (door.name, door.num_frames, door.labels) == ("xclip", 4, ("skiing", "riding a bike", "juggling"))
+    shares = 1 / (1 + np.exp(-door.logits(np.repeat(FRAMES[:1], 4, axis=0))))
+    assert shares.shape == (3,) and shares.sum() == pytest.approx(1)
+    (tmp_path / "labels.json").write_text('["skiing", "juggling"]')
+    assert read_labels(tmp_path / "labels.json") == ("skiing", "juggling")
+    for text in ("", "skiing", "[1, 2]", "["):
+        (tmp_path / "labels.json").write_text(text)
+        with pytest.raises(InputError):
+            read_labels(tmp_path / "labels.json")
 
 
 def test_flow_of_dis():
