@@ -77,3 +77,17 @@ def test_safe_convolutions_have_the_plain_gradients():
         grads.append([inputs.grad, conv.weight.grad, conv.bias.grad])
     for a, b in zip(*grads, strict=True):
         assert (a - b).abs().max() <= 0.03 * a.abs().max()
+
+
+@pytest.mark.parametrize("channels,size", [((32, 32), (64, 96)), ((16, 16), (128, 192))])
+def test_safe_convolutions_are_right_for_wide_layers_and_large_frames(channels, size):
+    torch.manual_seed(0)
+    plain, safe = (nn.Conv3d(*channels, 3, padding=1) for _ in range(2))
+    safe.load_state_dict(plain.state_dict())
+    make_convolutions_safe(safe)
+    x = torch.randn(2, channels[0], 3, *size)
+    for conv, low in ((plain, False), (safe, True)):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+            conv(x).float().square().mean().backward()
+    apart = (safe.weight.grad - plain.weight.grad).norm() / plain.weight.grad.norm()
+    assert apart < 0.01
