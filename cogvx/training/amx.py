@@ -1,8 +1,8 @@
 """A way around a fault of oneDNN in the gradients of 3D convolutions.
 
 On CPUs with AMX the bfloat16 weight gradient of a convolution with more than 16 input or output channels, or of large
-frames, is not right: not finite, wrong by a third, or a crash (seen with PyTorch 2.13). Gradients taken 16 by 16 channels
-and few rows at a time are.
+frames, is not right: not finite, wrong by a third, or a crash (seen with PyTorch 2.13). Gradients taken 16 by 16
+channels and few rows at a time are.
 """
 
 from typing import Any
