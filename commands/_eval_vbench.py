@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ._eval_clips import ResultFile, check_free
 from ._language import LanguageFlags
 from ._options import Device, Json, Overwrite, Quiet, Verbose, with_flags
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from cogvx.evaluation.vbench.score import DimensionScore, Scores
 
     from ._console import Console
-from ._eval_clips import ResultFile
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -224,7 +224,7 @@ def score(
 
     console = Console(flags.quiet, flags.verbose, flags.json, silent_stdout=flags.output == "-")
     quiet_libraries(flags.verbose)
-    check_result_file(flags.output, overwrite=flags.overwrite)
+    check_free(flags.output, flags.overwrite)
     chosen = check_dimensions(flags.dimensions)
     suite = read_suite(find_full_info(flags.full_info))
     covers = [cover(folder, suite, name, videos=flags.videos, flicker_videos=flags.flicker_videos) for name in chosen]
@@ -303,7 +303,7 @@ def official(
     from ._console import Console
 
     console = Console(quiet, json=json, silent_stdout=output == "-")
-    check_result_file(output, overwrite=overwrite)
+    check_free(output, overwrite)
     info = find_full_info(full_info)
     suite = read_suite(info)
     chosen = check_dimensions(dimensions)
@@ -372,7 +372,7 @@ def total(
     from ._console import Console
 
     console = Console(quiet, verbose, json, silent_stdout=output == "-")
-    check_result_file(output, overwrite=overwrite)
+    check_free(output, overwrite)
     scores: dict[str, float] = {}
     for path in results:
         found = read_result(path)
@@ -403,20 +403,6 @@ def total(
     show(result, console, output, overwrite=overwrite, rows=rows, header=["dimension", "raw", "normalised"])
     if found_totals.missing and not missing_as_zero:
         console.note(f"{len(found_totals.missing)} dimensions are missing: {', '.join(found_totals.missing)}")
-
-
-def check_result_file(output: str | None, *, overwrite: bool) -> None:
-    """Refuse an output that exists, before the work and not after it.
-
-    Raises:
-        UsageError: It does.
-    """
-    import os
-
-    from cogvx.errors import UsageError
-
-    if output not in (None, "-") and os.path.lexists(str(output)) and not overwrite:
-        raise UsageError(f"{output} exists; pass --overwrite to replace it")
 
 
 def show(
