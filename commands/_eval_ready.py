@@ -179,7 +179,7 @@ def _reconstruction(values: dict[str, Any]) -> None:
 def _vbench_score(values: dict[str, Any]) -> None:
     from cogvx.evaluation.vbench.suite import check_dimensions, find_full_info, read_suite
 
-    from ._eval_vbench import Networks, ScoreFlags
+    from ._eval_vbench_score import Networks, ScoreFlags
 
     flags = _flags(ScoreFlags, values)
     read_suite(find_full_info(flags.full_info))
