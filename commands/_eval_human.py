@@ -8,7 +8,7 @@ import typer
 from cogvx.errors import CogvxError, UsageError
 
 from ._console import Console
-from ._eval_clips import ResultFile
+from ._eval_clips import ResultFile, check_free
 from ._options import Json, Overwrite, Quiet, Root
 from ._rater_page import names_of, serve_until_closed, warner
 
@@ -212,7 +212,6 @@ def report(
       cogvx eval human report study -o result.json --markdown result.md
     """
     import json as json_format
-    import os
     import sys
 
     from cogvx.evaluation.human import report_study
@@ -222,8 +221,7 @@ def report(
 
     console = Console(quiet=quiet, json=json, silent_stdout=output == "-")
     for path in (output, markdown):
-        if path not in (None, "-") and os.path.lexists(str(path)) and not overwrite:  # before the work, not after it
-            raise UsageError(f"{path} exists; pass --overwrite to replace it")
+        check_free(path, overwrite)
     found = report_study(study, database=database, num_resamples=num_resamples, seed=seed, anchor=anchor)
     text = json_format.dumps(found.result, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     if found.result["value"]["ranking_refused"]:
