@@ -169,6 +169,7 @@ _FAMILIES = (
             Column("ms_ssim", "MS-SSIM", "higher", 4),
             Column("st_lpips", "ST-LPIPS", "lower", 4),
             Column("lpips", "LPIPS", "lower", 4),
+            Column("vmaf", "VMAF", "higher", 2),
             Column("flicker", "Flicker", "", 2),
             Column("flicker_source", "Flicker of originals", "", 2),
             Column("flicker_excess", "Flicker excess", "lower", 2),

@@ -86,7 +86,7 @@ def _reconstruction(source: Source) -> Iterator[Number]:
         # Settings of the other measures do not change this one, and the VAE is what is measured.
         others = {name for name in values if name != key} - {key.partition("_")[0]}
         protocol = {name: one for name, one in result.protocol.items() if name not in others}
-        backend = {"name": result.backend[key]} if key in ("st_lpips", "lpips") and key in result.backend else {}
+        backend = {"name": result.backend[key]} if key in ("st_lpips", "lpips", "vmaf") and key in result.backend else {}
         yield _number(source, "reconstruction", key, value, n=measured.get(key), protocol=protocol, backend=backend)
 
 

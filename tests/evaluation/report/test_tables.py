@@ -88,15 +88,18 @@ def test_two_vaes_compare_although_their_weights_differ(source):
         return source(
             system,
             metric="reconstruction",
-            value={"psnr": decibels, "ssim": 0.9, "flicker": 8.0},
-            protocol={"psnr": "how", "ssim": "how", "flicker": "how", "frames": 17, "crop": "cover 256x256"} | protocol,
-            backend={"name": f"VAE of {system}", "sha256": system * 64},
+            value={"psnr": decibels, "ssim": 0.9, "vmaf": decibels, "flicker": 8.0},
+            protocol=dict.fromkeys(("psnr", "ssim", "vmaf", "flicker"), "how")
+            | {"frames": 17, "crop": "cover 256x256", "set": {"system": {"name": system, "sha256": system * 64}}}
+            | protocol,
+            backend={"name": "arithmetic on pixels", "vmaf": "package vmaf-torch 1"},
             more={"measured": {"psnr": 10, "ssim": 7}},
         )
 
     report = build_report([result("a", 30.0), result("b", 31.0)])
     found = cells(report, "reconstruction")
     assert found["a"]["psnr"] == ("30.00", 2, "≈") and found["b"]["psnr"] == ("31.00", 1, "≈")
+    assert found["a"]["vmaf"][:2] == ("30.00", 2) and found["b"]["vmaf"][:2] == ("31.00", 1)
     assert found["a"]["flicker"] == ("8.00", None, "≠")  # the paper's has no unit
     assert {row.cells["ssim"].number.n for row in table_of(report, "reconstruction").rows} == {7}
     assert cells(build_report([result("a", 30.0, frames=33)]), "reconstruction")["a"]["psnr"][2] == "≠"
