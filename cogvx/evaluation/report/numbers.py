@@ -78,6 +78,9 @@ def _reader(result: Result) -> Callable[[Source], Iterator[Number]]:
     return _text if "retrieval" in result.more else _plain("other")
 
 
+_MEASURED_BY = ("st_lpips", "lpips", "vmaf")  # measures of a reconstruction that a network makes
+
+
 def _reconstruction(source: Source) -> Iterator[Number]:
     result = source.result
     measured = table_of(result.more.get("measured"), f"{_name(source)}: 'measured'")
@@ -86,7 +89,7 @@ def _reconstruction(source: Source) -> Iterator[Number]:
         # Settings of the other measures do not change this one, and the VAE is what is measured.
         others = {name for name in values if name != key} - {key.partition("_")[0]}
         protocol = {name: one for name, one in result.protocol.items() if name not in others}
-        backend = {"name": result.backend[key]} if key in ("st_lpips", "lpips", "vmaf") and key in result.backend else {}
+        backend = {"name": result.backend[key]} if key in _MEASURED_BY and key in result.backend else {}
         yield _number(source, "reconstruction", key, value, n=measured.get(key), protocol=protocol, backend=backend)
 
 
