@@ -103,11 +103,6 @@ class RunLog:
         for line in _whole_lines(self._path):
             self._take(line)
 
-    @property
-    def begun(self) -> bool:
-        """Whether any step was begun here before."""
-        return bool(self.steps)
-
     def start(self, about: Mapping[str, Any]) -> None:
         """Note that a run begins here."""
         kept = sum(len(line) for line in _raw_lines(self._path))
