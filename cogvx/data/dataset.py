@@ -1,15 +1,15 @@
 """Clips of manifests as training asks for them: by number, of a known shape, encoded ahead or raw."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cogvx.data.buckets import Media, Shape, fit, legal_frames
+from cogvx.data.buckets import FRAME_PERIOD, Media, Shape, fit, legal_frames
 from cogvx.data.cache import EncodedCache, content_sha256
 from cogvx.data.clips import media_of, read_clip
 from cogvx.data.latents import latents_info, load_posterior
@@ -20,6 +20,7 @@ from cogvx.errors import CogvxError, InputError, RefusedError, UsageError
 from cogvx.files import clean
 
 Source = Path | str | Manifest
+_LONGEST = 100_001  # frames, 8k + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +291,7 @@ class ClipDataset:
         shape_or_why = self.selection.fit(media_of(entry, path))
         if isinstance(shape_or_why, str):
             return shape_or_why
-        if latents is not None and self._encoded_shape(entry, latents) != shape_or_why:
+        if latents is not None and not _begins_with(self._encoded_shape(entry, latents), shape_or_why):
             latents = None  # made for another stage: the pixels, or the cache, have this one's
         return _Item(manifest, entry, path, shape_or_why, latents)
 
@@ -320,15 +321,25 @@ class ClipDataset:
     def _latents_path(self, item: _Item) -> Path | None:
         if item.latents is not None or not self._encoded:
             return item.latents
-        path = self._in_cache(item)
-        return path if path is not None and path.exists() else None
+        return next((path for path in self._in_cache(item) if path.exists()), None)
 
-    def _in_cache(self, item: _Item) -> Path | None:
+    def _in_cache(self, item: _Item) -> Iterator[Path]:
+        """Yield where the cache has a clip's latents, then where it has those of longer clips that begin as this one.
+
+        The VAE sees no frame before its time, so that a longer clip's first latents are those of the shorter clip. Only
+        an image has its own: the norms of a clip's first chunk look at nine frames.
+        """
         if self._cache is None or item.path is None:
-            return None
+            return
         sha256 = item.entry.get("sha256") or content_sha256(item.path)
         start, end = item.entry.get("start"), item.entry.get("end")
-        return self._cache.latents(sha256.lower(), item.shape, fps=self.selection.fps, start=start, end=end)
+        longest = item.shape.num_frames
+        if longest > 1:
+            whole = replace(self.selection, max_frames=_LONGEST).fit(media_of(item.entry, item.path))
+            longest = whole.num_frames if isinstance(whole, Shape) else longest
+        for num_frames in range(item.shape.num_frames, longest + 1, FRAME_PERIOD):
+            shape = replace(item.shape, num_frames=num_frames)
+            yield self._cache.latents(sha256.lower(), shape, fps=self.selection.fps, start=start, end=end)
 
     def _read(self, index: int, caption_choice: float, image_choice: float) -> Sample:
         item = self._items[index]
@@ -345,6 +356,11 @@ class ClipDataset:
             return Sample(index, shape, caption, frames=frames, text=text)
         latents, std, info = load_posterior(path)
         shape = Shape(info.num_frames, info.height, info.width)
+        if shape != item.shape and _begins_with(shape, item.shape):
+            ratio = (shape.num_frames - 1) // (latents.shape[1] - 1)
+            kept = (item.shape.num_frames - 1) // ratio + 1
+            latents, std = latents[:, :kept], None if std is None else std[:, :kept]
+            shape = replace(shape, num_frames=item.shape.num_frames)
         if shape > item.shape or (shape.height, shape.width) != (item.shape.height, item.shape.width):
             raise InputError(f"{clean(str(path))}: latents of {shape}, expected {item.shape}")
         image, image_std = self._image(item, image_choice)
@@ -415,3 +431,9 @@ def _name(entry: Entry) -> str:
         return entry_id(entry)
     except InputError:
         return "an entry"
+
+
+def _begins_with(encoded: Shape, wanted: Shape) -> bool:
+    """Whether latents of one shape begin with those of another: of the same clip, or of a shorter one."""
+    same_size = (encoded.height, encoded.width) == (wanted.height, wanted.width)
+    return encoded == wanted or (same_size and encoded.num_frames > wanted.num_frames > 1)

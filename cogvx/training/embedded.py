@@ -26,8 +26,8 @@ from cogvx.files import save_safetensors, write_text
 from cogvx.models.text_encoder import TextEncoder
 from cogvx.models.transformer import ExpertTransformer, TransformerConfig
 from cogvx.models.vae import CausalVAE, VAEConfig
-from cogvx.training.amx import make_convolutions_safe
 from cogvx.training.dit import DiTRecipe, Encoded, train_dit
+from cogvx.training.frame_convs import use_frame_convs
 from cogvx.training.pool import Pool, make_pool
 from cogvx.training.start import init_transformer, widen_input
 from cogvx.training.vae import VAERecipe, reconstruction_psnr, train_vae
@@ -242,7 +242,7 @@ class Run:
     def _new_vae(self, factor: float) -> CausalVAE:
         torch.manual_seed(0)
         vae = CausalVAE(vae_config(self.sizes, factor))
-        make_convolutions_safe(vae)
+        use_frame_convs(vae)
         return vae
 
     def _trained_vae(self, factor: float) -> CausalVAE:

@@ -60,8 +60,10 @@ class LastLayer:
     def gradient(self, by_output: Tensor) -> Tensor:
         """Return the gradient of its weight, from that of its output."""
         assert self.inputs is not None
-        # In float32: on some CPUs this gradient is wrong in bfloat16 (see amx.py).
+        # In float32: on some CPUs this gradient is wrong in bfloat16 (see frame_convs.py).
         inputs, grad = self.inputs.detach().float(), by_output.float()
+        if inputs.shape[2] == 1:  # an image, which every frame of the kernel sees
+            inputs = inputs.expand(-1, -1, self.conv.kernel_size[0], -1, -1)
         return conv3d_weight(inputs, list(self.conv.weight.shape), grad, padding=self.conv.padding)  # type: ignore[arg-type]
 
 

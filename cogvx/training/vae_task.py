@@ -25,9 +25,10 @@ from cogvx.metrics.reconstruction import WINDOW, psnr, ssim
 from cogvx.models.vae import CausalVAE, DiagonalGaussian, Norms, Part, check_frames, cut
 from cogvx.models.vae.blocks import ResStack
 from cogvx.models.vae.discriminator import Discriminator, DiscriminatorConfig
-from cogvx.training.amx import make_convolutions_safe
 from cogvx.training.draws import number, seeded, source
 from cogvx.training.engine import arithmetic_dtype
+from cogvx.training.frame_convs import use_frame_convs
+from cogvx.training.fused_norms import fuse_norms
 from cogvx.training.optim import optimizers_of
 from cogvx.training.recipe import Recipe
 from cogvx.training.run_folder import list_bad
@@ -100,7 +101,8 @@ class VAETask:
             dtype=self.dtype,
         )
         if self.dtype == torch.bfloat16 and world.device.type == "cpu":
-            make_convolutions_safe(self.parts)
+            use_frame_convs(self.parts)
+            fuse_norms(self.vae, compiled=recipe.run.compile)
         for module in self.vae.modules():
             if isinstance(module, ResStack):
                 module.recompute = recipe.run.activation_checkpointing

@@ -208,6 +208,23 @@ def test_the_cache_is_searched(folder):
     assert torch.equal(clips.text(""), torch.zeros(3, 2)) and torch.equal(clips.read(1).text, torch.zeros(3, 2))
 
 
+def test_latents_of_a_longer_clip_serve_a_stage_of_shorter_ones(folder):
+    cache = EncodedCache(folder / "cache", "vae", "text")
+    target = cache.latents(content_sha256(folder / "a.mkv"), Shape(17, 32, 48), fps=8)
+    target.parent.mkdir(parents=True)
+    latents_file(target.parent, target.stem)
+    named = A | {"latents": "a.safetensors"}
+    for entry, used in ((A, {"cache": cache}), (named, {})):
+        latents_file(folder)
+        short = ClipDataset(manifest(folder, entry), Selection([(32, 48)], 9, 8.0), **used)
+        sample = short.read(0)
+        assert short.is_encoded(0) and sample.shape == Shape(9, 32, 48)
+        assert sample.latents.shape == sample.std.shape == (4, 3, 4, 6)
+        # An image's latents are another thing: no other frame is under its norms.
+        image = ClipDataset(manifest(folder, entry), Selection([(32, 48)], 1, 8.0), **used)
+        assert not image.is_encoded(0) and image.read(0).latents is None
+
+
 def test_texts_by_field_and_of_a_changed_caption(folder):
     for name in ("caption", "short", ""):
         save_text_embeds(folder / f"t{name}", torch.full((1, 1), len(name)), prompt=name, model="tiny")

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from cogvx.training.amx import make_convolutions_safe
 from cogvx.training.optim import EMA, lr_factor, make_optimizers, orthogonalise, trapezoid
 
 
@@ -60,34 +59,3 @@ def test_the_mean_of_weights_follows():
         ema.update(module)
     assert ema.weights["weight"].item() == pytest.approx(1.0, abs=1e-3)
     assert before != 1.0
-
-
-def test_safe_convolutions_have_the_plain_gradients():
-    torch.manual_seed(0)
-    plain = nn.Conv3d(20, 6, 3, padding=(0, 1, 1))
-    safe = nn.Conv3d(20, 6, 3, padding=(0, 1, 1))
-    safe.load_state_dict(plain.state_dict())
-    make_convolutions_safe(safe)
-    x = torch.randn(2, 20, 4, 8, 8)
-    grads = []
-    for conv, low in ((plain, False), (safe, True)):
-        inputs = x.clone().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-            conv(inputs).float().square().mean().backward()
-        grads.append([inputs.grad, conv.weight.grad, conv.bias.grad])
-    for a, b in zip(*grads, strict=True):
-        assert (a - b).abs().max() <= 0.03 * a.abs().max()
-
-
-@pytest.mark.parametrize("channels,size", [((32, 32), (64, 96)), ((16, 16), (128, 192))])
-def test_safe_convolutions_are_right_for_wide_layers_and_large_frames(channels, size):
-    torch.manual_seed(0)
-    plain, safe = (nn.Conv3d(*channels, 3, padding=1) for _ in range(2))
-    safe.load_state_dict(plain.state_dict())
-    make_convolutions_safe(safe)
-    x = torch.randn(2, channels[0], 3, *size)
-    for conv, low in ((plain, False), (safe, True)):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-            conv(x).float().square().mean().backward()
-    apart = (safe.weight.grad - plain.weight.grad).norm() / plain.weight.grad.norm()
-    assert apart < 0.01

@@ -4,6 +4,7 @@ Every convolution over time takes the cache of the chunk before and returns its 
 Module names are those of the official weights in the diffusers layout.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -54,7 +55,25 @@ def num_apart(x: Tensor, part: Part | None) -> int:
     return x.shape[2] % 2 if part is None else int(part.first)
 
 
-class ResBlock(nn.Module):
+Fused = Callable[[nn.Module, Tensor, Tensor | None, Part | None], Tensor | None]
+
+
+class Activated(nn.Module):
+    """A network with norms that SiLU follows.
+
+    Attributes:
+        fused: What computes both at once, if anything does; it answers None where it cannot.
+    """
+
+    fused: Fused | None = None
+
+    def activate(self, norm: nn.Module, x: Tensor, z: Tensor | None, part: Part | None = None) -> Tensor:
+        """Return SiLU of x (b c t h w) normalised, under the latents z where the norm is spatial."""
+        y = None if self.fused is None else self.fused(norm, x, z, part)
+        return F.silu(apply_norm(norm, x, z, part)) if y is None else y
+
+
+class ResBlock(Activated):
     """Two causal convolutions around a residual path; norms look at the latents when there are any."""
 
     def __init__(
@@ -70,8 +89,8 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, z: Tensor | None, past: Past | None, part: Part | None = None) -> tuple[Tensor, Past]:
         """Transform x (b c t h w); z is the chunk of latents in the decoder, None in the encoder."""
         past1, past2 = past or (None, None)
-        h, past1 = self.conv1(F.silu(apply_norm(self.norm1, x, z, part)), past1, part)
-        h, past2 = self.conv2(F.silu(apply_norm(self.norm2, h, z, part)), past2, part)
+        h, past1 = self.conv1(self.activate(self.norm1, x, z, part), past1, part)
+        h, past2 = self.conv2(self.activate(self.norm2, h, z, part), past2, part)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return h + shortcut, (past1, past2)
 

@@ -6,6 +6,17 @@ from torch import Tensor, nn
 from cogvx.models.vae.parallel import Part
 
 
+class _Conv3d(nn.Conv3d):
+    """Convolution without padding in time; a single frame is an image that every frame of the kernel sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (b c t h w) to (b c t-k+1 h w), or one frame to one frame with a k-th of the work."""
+        if x.shape[2] > 1 or self.kernel_size[0] == 1:
+            return super().forward(x)
+        kernel = self.weight.float().sum(dim=2, keepdim=True).to(self.weight.dtype)
+        return self._conv_forward(x, kernel, self.bias)
+
+
 class CausalConv3d(nn.Module):
     """Convolution over (t h w) whose output frame depends on this frame and earlier ones.
 
@@ -19,7 +30,7 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.num_past = kernel_size - 1
         pad = kernel_size // 2
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, padding=(0, pad, pad))
+        self.conv = _Conv3d(in_channels, out_channels, kernel_size, padding=(0, pad, pad))
 
     def forward(self, x: Tensor, past: Tensor | None = None, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """Return the convolved chunk and the frames that the next chunk needs.
@@ -33,6 +44,8 @@ class CausalConv3d(nn.Module):
             past = part.before(x, self.num_past)
         if past is None:
             past = x[:, :, :1].expand(-1, -1, self.num_past, -1, -1)
+            if self.num_past and x.shape[2] == 1:
+                return self.conv(x), past
         padded = torch.cat([past, x], dim=2) if self.num_past else x
         if part is not None:  # no chunk follows, and what is returned would only keep memory
             return self.conv(padded), x.new_empty(0)

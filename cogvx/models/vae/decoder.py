@@ -1,15 +1,14 @@
 """The decoder of the 3D causal VAE: latents to pixels."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogvx.models.vae.blocks import Past, ResStack, SpatialNorm, UpBlock
+from cogvx.models.vae.blocks import Activated, Past, ResStack, SpatialNorm, UpBlock
 from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.models.vae.config import VAEConfig
 from cogvx.models.vae.parallel import Part
 
 
-class Decoder(nn.Module):
+class Decoder(Activated):
     """The encoder's mirror; every norm reads the latents, and frames double at the smallest sizes.
 
     Source: CogVideoX paper (arXiv 2408.06072), "3D Causal VAE".
@@ -55,5 +54,5 @@ class Decoder(nn.Module):
         for block, block_past in zip(self.up_blocks, past_up, strict=True):
             x, kept = block(x, z, block_past, part)
             kept_up.append(kept)
-        x, kept_out = self.conv_out(F.silu(self.norm_out(x, z, part)), past_out, part)
+        x, kept_out = self.conv_out(self.activate(self.norm_out, x, z, part), past_out, part)
         return x, (kept_in, kept_mid, *kept_up, kept_out)

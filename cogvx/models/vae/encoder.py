@@ -1,15 +1,14 @@
 """The encoder of the 3D causal VAE: pixels to the moments of the latents."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogvx.models.vae.blocks import NORM_EPS, DownBlock, Past, ResStack, apply_norm
+from cogvx.models.vae.blocks import NORM_EPS, Activated, DownBlock, Past, ResStack
 from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.models.vae.config import VAEConfig
 from cogvx.models.vae.parallel import Part
 
 
-class Encoder(nn.Module):
+class Encoder(Activated):
     """Four levels by default; the first levels halve the frames too, the last keeps its size.
 
     Source: CogVideoX paper (arXiv 2408.06072), "3D Causal VAE".
@@ -55,5 +54,5 @@ class Encoder(nn.Module):
             x, kept = block(x, None, block_past, part)
             kept_down.append(kept)
         x, kept_mid = self.mid_block(x, None, past_mid, part)
-        x, kept_out = self.conv_out(F.silu(apply_norm(self.norm_out, x, None, part)), past_out, part)
+        x, kept_out = self.conv_out(self.activate(self.norm_out, x, None, part), past_out, part)
         return x, (kept_in, *kept_down, kept_mid, kept_out)

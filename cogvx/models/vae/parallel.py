@@ -50,13 +50,20 @@ class Part:
         """Return x (b c t h w) normalised over each chunk, or over all frames of all ranks."""
         if self.norms == "clip":
             return norm(x) if self.world.context_size == 1 else _norm_over_ranks(norm, x, self.world)
-        if self.num_chunks == 1:
-            return norm(x)
-        head = self.first + (x.shape[2] - self.first) // self.num_chunks if self.first else 0
-        b, num = x.shape[0], self.num_chunks - self.first
-        rest = norm(rearrange(x[:, :, head:], "b c (n t) h w -> (b n) c t h w", n=num))
-        rest = rearrange(rest, "(b n) c t h w -> b c (n t) h w", b=b)
-        return torch.cat([norm(x[:, :, :head]), rest], dim=2) if head else rest
+        parts = []
+        for start, stop, num in self.chunks(x.shape[2]):
+            y = norm(rearrange(x[:, :, start:stop], "b c (n t) h w -> (b n) c t h w", n=num))
+            parts.append(rearrange(y, "(b n) c t h w -> b c (n t) h w", n=num))
+        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+    def chunks(self, num_frames: int) -> list[tuple[int, int, int]]:
+        """Return first frame, end, and number of equal chunks of each run of frames that norms look at one by one."""
+        if self.norms == "clip" or self.num_chunks == 1:
+            return [(0, num_frames, 1)]
+        if not self.first:
+            return [(0, num_frames, self.num_chunks)]
+        head = 1 + (num_frames - 1) // self.num_chunks
+        return [(0, head, 1), (head, num_frames, self.num_chunks - 1)]
 
 
 def cut(x: Tensor, world: World) -> Tensor:
