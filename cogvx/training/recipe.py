@@ -192,6 +192,8 @@ class VAEOptions:
         gan_width: Channels of its first level.
         gan_lr: Its learning rate; 0: that of the VAE.
         norms: What group norms look at: "chunk" as the released models compute, "clip" as the official training code.
+        inflate: "last": the VAE has seen images alone, which say nothing about how kernels weigh time, and starts with
+            all of each kernel's weight on its last frame, so that frames are apart.
     """
 
     l1: float = _within(1.0, least=0)
@@ -204,6 +206,7 @@ class VAEOptions:
     gan_width: int = _within(64, least=1)
     gan_lr: float = _within(0.0, least=0)
     norms: Literal["chunk", "clip"] = "chunk"
+    inflate: Literal["none", "last"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

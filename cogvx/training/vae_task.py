@@ -24,6 +24,7 @@ from cogvx.metrics.flicker import flicker_excess, flicker_x1000
 from cogvx.metrics.reconstruction import WINDOW, psnr, ssim
 from cogvx.models.vae import CausalVAE, DiagonalGaussian, Norms, Part, check_frames, cut
 from cogvx.models.vae.blocks import ResStack
+from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.models.vae.discriminator import Discriminator, DiscriminatorConfig
 from cogvx.training.draws import number, seeded, source
 from cogvx.training.engine import arithmetic_dtype
@@ -294,6 +295,17 @@ class VAETask:
                 raise UsageError(f"stages.{i}.sizes: {list(wrong[0])} are no multiples of this VAE's {ratio} pixels")
 
 
+@torch.no_grad()
+def inflate(vae: CausalVAE) -> None:
+    """Put the weight of each kernel on its last frame; nothing changes for images."""
+    for module in vae.modules():
+        if isinstance(module, CausalConv3d):
+            weight = module.conv.weight
+            total = weight.sum(dim=2)
+            weight.zero_()
+            weight[:, :, -1] = total
+
+
 def make_task(recipe: Recipe, folder: Path, *, world: World, announce: Callable[[str], None] | None = None) -> VAETask:
     """Open what a recipe of kind "vae" names.
 
@@ -310,7 +322,10 @@ def make_task(recipe: Recipe, folder: Path, *, world: World, announce: Callable[
 
     stages, held_out = open_clips(recipe, on_bad=partial(list_bad, folder))
     model = find_model(recipe, announce=announce)
-    task = VAETask(recipe, vae=model.vae(world.device), stages=stages, held_out=held_out, world=world)
+    vae = model.vae(world.device)
+    if recipe.vae.inflate == "last":
+        inflate(vae)
+    task = VAETask(recipe, vae=vae, stages=stages, held_out=held_out, world=world)
     hashes = [sha256_file(Path(path)) for path in (*recipe.data.train, *recipe.data.validation)]
     task.identity["data"] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     if "vae" in model.folders and task.discriminator is not None:

@@ -10,9 +10,10 @@ from cogvx.data.buckets import Shape
 from cogvx.distributed import all_sum, alone
 from cogvx.errors import InputError, UsageError
 from cogvx.models.vae import CausalVAE, VAEConfig
+from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.training.recipe import ModelOptions, OptimOptions, Recipe, RunOptions, Stage, VAEOptions, ValidationOptions
 from cogvx.training.vae_data import VAEBatches, VAEStage
-from cogvx.training.vae_task import VAETask
+from cogvx.training.vae_task import VAETask, inflate
 
 SMALL = {"block_out_channels": (4, 4, 8, 8), "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2}
 
@@ -257,3 +258,15 @@ def test_previews_show_both(tmp_path):
     make_task(make_recipe(), alone(), held_out=Drawn(2, 9)).preview(tmp_path)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["00.mp4", "01.mp4"]
     assert read_clip(tmp_path / "00.mp4").frames.shape == (9, 16, 32, 3)
+
+
+def test_a_vae_of_images_starts_on_clips_with_frames_apart():
+    torch.manual_seed(0)
+    vae = CausalVAE(VAEConfig(**SMALL))
+    image = torch.rand(1, 3, 1, 16, 16) * 2 - 1
+    with torch.no_grad():
+        before = vae.encode(image).mean
+        inflate(vae)
+        assert torch.allclose(vae.encode(image).mean, before, atol=1e-5)
+    kernels = [m.conv.weight for m in vae.modules() if isinstance(m, CausalConv3d) and m.num_past]
+    assert kernels and all(not kernel[:, :, :-1].any() and kernel[:, :, -1].any() for kernel in kernels)

@@ -1,5 +1,8 @@
 """The expert block: one attention and one feed-forward over text and video, each stream with its own modulation."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -85,7 +88,18 @@ class Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b l d) to (b l 4d)."""
-        return F.gelu(self.proj(x), approximate="tanh")
+        return gelu(self.proj(x))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return the GELU of x by the formula with the hyperbolic tangent.
+
+    Compiled, a logistic function stands for the tangent, 0.5 (1 + tanh y) = sigmoid(2 y): on a CPU it takes half the
+    time.
+    """
+    if not torch.compiler.is_compiling():
+        return F.gelu(x, approximate="tanh")
+    return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 class FeedForward(nn.Module):

@@ -193,9 +193,7 @@ class Downsample(nn.Module):
             odd = num_apart(x, part)
             parts = [x[:, :, :odd]] if odd else []
             if x.shape[2] > 1:
-                # Over (t, h*w): the 3D pooling has no half precision on the CPU.
-                pooled = F.avg_pool2d(rearrange(x[:, :, odd:], "b c t h w -> b c t (h w)"), kernel_size=(2, 1))
-                parts.append(rearrange(pooled, "b c t (h w) -> b c t h w", h=x.shape[3]))
+                parts.append(0.5 * x[:, :, odd::2] + 0.5 * x[:, :, odd + 1 :: 2])
             x = torch.cat(parts, dim=2)
         return _per_frame(self.conv, F.pad(x, (0, 1, 0, 1)))
 

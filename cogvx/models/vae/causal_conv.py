@@ -46,6 +46,7 @@ class CausalConv3d(nn.Module):
             past = x[:, :, :1].expand(-1, -1, self.num_past, -1, -1)
             if self.num_past and x.shape[2] == 1:
                 return self.conv(x), past
+            past = torch.cat([x[:, :, :1]] * self.num_past or [x[:, :, :0]], dim=2)  # in the order of x in memory
         padded = torch.cat([past, x], dim=2) if self.num_past else x
         if part is not None:  # no chunk follows, and what is returned would only keep memory
             return self.conv(padded), x.new_empty(0)

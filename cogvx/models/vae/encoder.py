@@ -1,5 +1,6 @@
 """The encoder of the 3D causal VAE: pixels to the moments of the latents."""
 
+import torch
 from torch import Tensor, nn
 
 from cogvx.models.vae.blocks import NORM_EPS, Activated, DownBlock, Past, ResStack
@@ -46,6 +47,9 @@ class Encoder(Activated):
         Returns:
             Moments (b 2c t' h/8 w/8), and the caches for the next chunk.
         """
+        if video.device.type == "cpu" and video.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+            # Channels innermost, as AMX wants them: 2.5 times as fast. In float32 it makes no difference.
+            video = video.contiguous(memory_format=torch.channels_last_3d)
         num_blocks = len(self.down_blocks)
         past_in, *past_down, past_mid, past_out = past or [None] * (num_blocks + 3)
         x, kept_in = self.conv_in(video, past_in, part)
