@@ -246,3 +246,10 @@ def test_more_clips_may_have_much_noise(dit):
     )
     times = task.timesteps(0, 1000)
     assert float((times < 500).float().mean()) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_new_transformer_answers_zero(dit):
+    task = dit.make_task(dit.make_recipe(), dit.Clips(dit.SHAPES[:1], encoded=True), filled=False)
+    batch = task.batch(0, 0)
+    velocity = task.transformer(batch.inputs[0][None], batch.text_embeds[:1], batch.timesteps[:1])
+    assert velocity.shape[1:] == batch.targets[0].shape and not velocity.any()
