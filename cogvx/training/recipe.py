@@ -319,6 +319,8 @@ class Stage:
         batch_size: Clips a step, over all ranks and micro batches (VAE), or over all packs (captioner, dual encoder).
         fps: Drawn from these for each clip; empty: data.fps.
         lr: Peak learning rate; 0: optim.lr.
+        crop: Height and width in pixels of a random window of each clip that is trained on instead of the whole frame
+            (VAE); empty: the whole frame.
         min_scores: In place of data.min_scores where given.
         where: In place of data.where where given.
     """
@@ -333,6 +335,7 @@ class Stage:
     batch_size: int = _within(1, least=1)
     fps: tuple[float, ...] = _within((), above=0, most=1000)
     lr: float = _within(0.0, least=0, most=10)
+    crop: tuple[int, ...] = _within((), least=8, most=16384)
     min_scores: Mapping[str, float] = field(default_factory=dict)
     where: str = ""
 

@@ -234,8 +234,19 @@ class VAEBatches:
             moment = number(self._recipe.seed, "moment", index, turn, place) / 2**63
             frames = clips.frames(item, moment)
             if frames is not None:
-                return frames
+                return self._window(frames, index, turn, place)
         raise InputError(f"none of the {len(pool)} clips of {key[1]} could be read")
+
+    def _window(self, frames: np.ndarray, stage: int, turn: int, place: int) -> np.ndarray:
+        """Return the part of a clip (t h w 3) that the stage trains on: all of it, or a window that is drawn for it."""
+        if not self._recipe.stages[stage].crop:
+            return frames
+        height, width = self._recipe.stages[stage].crop
+        top, left = (
+            number(self._recipe.seed, what, stage, turn, place) % (side - kept + 1)
+            for what, side, kept in (("top", frames.shape[1], height), ("left", frames.shape[2], width))
+        )
+        return frames[:, top : top + height, left : left + width]
 
     def _order(self, stage: int, key: tuple[bool, Shape], epoch: int, count: int) -> list[int]:
         place = (stage, *key, epoch)

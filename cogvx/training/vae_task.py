@@ -280,7 +280,7 @@ class VAETask:
             yield self._kept[index], place < count
 
     def _make_discriminator(self) -> Discriminator:
-        sides = [min(size) for stage in self.recipe.stages for size in stage.sizes]
+        sides = [min(size) for stage in self.recipe.stages for size in ((stage.crop,) if stage.crop else stage.sizes)]
         config = DiscriminatorConfig(width=self.recipe.vae.gan_width, image_size=min(sides), num_frames=GAN_FRAMES)
         with seeded(self.recipe.seed, "discriminator"):
             return Discriminator(config).to(self.world.device)
@@ -290,9 +290,13 @@ class VAETask:
         for i, stage in enumerate(self.recipe.stages):
             if stage.max_frames > 1:
                 check_frames(stage.max_frames, self._ratio, part)
-            wrong = [size for size in stage.sizes if any(side % ratio for side in size)]
+            wrong = [size for size in (*stage.sizes, stage.crop) if any(side % ratio for side in size)]
             if wrong:
-                raise UsageError(f"stages.{i}.sizes: {list(wrong[0])} are no multiples of this VAE's {ratio} pixels")
+                raise UsageError(f"stages.{i}: {list(wrong[0])} are no multiples of this VAE's {ratio} pixels")
+            if stage.crop and len(stage.crop) != 2:
+                raise UsageError(f"stages.{i}.crop: {list(stage.crop)} is no height and width")
+            if stage.crop and any(a > b for size in stage.sizes for a, b in zip(stage.crop, size, strict=True)):
+                raise UsageError(f"stages.{i}.crop: {list(stage.crop)} is larger than one of its sizes")
 
 
 @torch.no_grad()

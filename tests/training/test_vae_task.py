@@ -270,3 +270,36 @@ def test_a_vae_of_images_starts_on_clips_with_frames_apart():
         assert torch.allclose(vae.encode(image).mean, before, atol=1e-5)
     kernels = [m.conv.weight for m in vae.modules() if isinstance(m, CausalConv3d) and m.num_past]
     assert kernels and all(not kernel[:, :, :-1].any() and kernel[:, :, -1].any() for kernel in kernels)
+
+
+def test_a_window_of_each_clip_is_trained_on():
+    recipe = make_recipe(frames=9, batch_size=2)
+    recipe = replace(recipe, stages=(replace(recipe.stages[0], sizes=((32, 48),), crop=(16, 24)),))
+    clips = Drawn(4, 9, size=(32, 48))
+    clips.frames = lambda index, moment: np.random.default_rng(index).integers(0, 255, (9, 32, 48, 3), dtype=np.uint8)
+    batches = VAEBatches(recipe, [VAEStage([clips], None, 0.0, 2)], ranks=(0, 1), num_workers=0)
+    whole = [clips.frames(i, 0.0) for i in range(4)]
+    seen = {}
+    for step in range(2):
+        for window in batches.read(step, 0):
+            assert window.shape == (9, 16, 24, 3)
+            found = [
+                (i, top, left)
+                for i, clip in enumerate(whole)
+                for top in range(17)
+                for left in range(25)
+                if np.array_equal(clip[:, top : top + 16, left : left + 24], window)
+            ]
+            assert len(found) == 1
+            seen[found[0][0]] = found[0][1:]
+    assert len(seen) == 4 and len(set(seen.values())) > 1
+    again = VAEBatches(recipe, [VAEStage([clips], None, 0.0, 2)], ranks=(0, 1), num_workers=0)
+    assert all(np.array_equal(a, b) for a, b in zip(again.read(1, 0), batches.read(1, 0), strict=True))
+
+
+@pytest.mark.parametrize("crop,words", [((24, 16), "larger than"), ((12, 16), "no multiples"), ((16,), "no height")])
+def test_windows_that_cannot_be_cut(crop, words):
+    recipe = make_recipe(frames=9)
+    recipe = replace(recipe, stages=(replace(recipe.stages[0], crop=crop),))
+    with pytest.raises(UsageError, match=words):
+        make_task(recipe, alone())
