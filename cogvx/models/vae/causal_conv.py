@@ -10,9 +10,16 @@ class _Conv3d(nn.Conv3d):
     """Convolution without padding in time; a single frame is an image that every frame of the kernel sees."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve (b c t h w) to (b c t-k+1 h w), or one frame to one frame with a k-th of the work."""
-        if x.shape[2] > 1 or self.kernel_size[0] == 1:
+        """Convolve (b c t h w) to (b c t-k+1 h w), or one frame to one frame.
+
+        In half precision an image takes a k-th of the work: the frames of the kernel are summed first. In float32 the
+        sum has the order of the reference.
+        """
+        frames = self.kernel_size[0]
+        if x.shape[2] > 1 or frames == 1:
             return super().forward(x)
+        if x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type):
+            return super().forward(torch.cat([x] * frames, dim=2))
         kernel = self.weight.float().sum(dim=2, keepdim=True).to(self.weight.dtype)
         return self._conv_forward(x, kernel, self.bias)
 
