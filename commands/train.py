@@ -122,7 +122,7 @@ def vae(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlags) -> 
     \b
     Examples:
       cogvx train vae fixtures/recipes/vae-stage1.toml clips.jsonl -o runs/vae
-      cogvx train vae fixtures/recipes/storyboard-vae.toml world/manifest.jsonl --set stages.0.steps=100 --plot
+      cogvx train vae fixtures/recipes/storyboard-vae-stills.toml --set stages.0.steps=100 --plot
     """
     from ._train import run_training
 
@@ -137,7 +137,7 @@ def dit(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlags) -> 
     \b
     Examples:
       cogvx train dit fixtures/recipes/dit-2b.toml --dry-run --devices 80
-      cogvx train dit fixtures/recipes/storyboard-dit.toml world/manifest.jsonl -o runs/storyboard
+      cogvx train dit fixtures/recipes/storyboard-dit.toml -o runs/storyboard-dit
       torchrun --nproc-per-node 8 -m cogvx train dit fixtures/recipes/high-quality.toml clips.jsonl
     """
     from ._train import run_training
@@ -153,7 +153,7 @@ def i2v(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlags) -> 
     \b
     Examples:
       cogvx train i2v fixtures/recipes/i2v-5b.toml clips.jsonl -o runs/i2v
-      cogvx train i2v fixtures/recipes/storyboard-i2v.toml world/manifest.jsonl --set model.base=tiny
+      cogvx train i2v fixtures/recipes/storyboard-i2v.toml -o runs/storyboard-i2v --set optim.lr=1e-3
     """
     from ._train import run_training
 
@@ -185,7 +185,7 @@ def captioner(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainFlag
 
     \b
     Examples:
-      cogvx train captioner fixtures/recipes/storyboard-captioner.toml world/manifest.jsonl -o runs/captioner
+      cogvx train captioner fixtures/recipes/storyboard-captioner.toml -o runs/captioner
       cogvx train captioner fixtures/recipes/storyboard-captioner.toml --set captioner.temporal=0.01 --dry-run
     """
     from ._train import run_training
@@ -200,7 +200,7 @@ def dual_encoder(recipe: RecipeFile, manifest: Manifest = None, *, flags: TrainF
 
     \b
     Examples:
-      cogvx train dual-encoder fixtures/recipes/storyboard-dual-encoder.toml world/manifest.jsonl -o runs/pair
+      cogvx train dual-encoder fixtures/recipes/storyboard-dual-encoder.toml -o runs/pair
       cogvx train dual-encoder fixtures/recipes/storyboard-dual-encoder.toml --set stages.0.batch_size=128
     """
     from ._train import run_training
