@@ -82,9 +82,6 @@ def test_a_vae_trains_as_without_them(shape, norms):
     assert apart(expected, found) < 0.05
     whole, fast_whole = (torch.cat([one[name].flatten() for name in slopes]) for one in (slopes, fast_slopes))
     assert apart(whole, fast_whole) < 0.08
-    # Plain arithmetic in bfloat16 is not nearer.
-    rough = trained(plain, video[:, :, :1], norms=norms)[0] if frames == 1 else None
-    assert rough is None or apart(expected, found) < 2 * apart(expected, rough)
 
 
 def test_nothing_changes_without_gradients():
