@@ -86,9 +86,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) 
 
 
 def use_frame_convs(module: nn.Module) -> None:
-    """Let the 3D convolutions of a module train in bfloat16 through 2D ones; without gradients nothing changes."""
+    """Let the 3D convolutions of a module train in bfloat16 as `convolve` has them; without gradients nothing changes.
+
+    They must be without strides, dilation and groups, as those of the VAE and its discriminator are.
+    """
     for part in module.modules():
         if isinstance(part, nn.Conv3d):
+            assert part.stride == part.dilation == (1, 1, 1) and part.groups == 1
             part._conv_forward = _forward.__get__(part)  # type: ignore[method-assign]
 
 
