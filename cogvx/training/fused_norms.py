@@ -76,9 +76,8 @@ def _backward(
 
 
 @cache
-def _function(body: Callable[..., Any], shapes: Any, compiled: bool) -> Callable[..., Any]:
-    """Return a body, compiled for these shapes."""
-    return torch.compile(body, dynamic=False) if compiled else body
+def _compiled(body: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(body, dynamic=False)
 
 
 class _Activation(torch.autograd.Function):
@@ -86,7 +85,7 @@ class _Activation(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, s: Tensor, z: Tensor, weight: Tensor, bias: Tensor, norm: nn.GroupNorm, compiled: bool
     ) -> Tensor:
-        run = _function(_forward, (x.shape, s.shape, norm.num_groups), compiled)
+        run = _compiled(_forward) if compiled else _forward
         y, mean, inverse = run(x, s, z, weight, bias, norm.num_groups, norm.eps)
         ctx.save_for_backward(x, s, z, weight, bias, mean, inverse)
         ctx.groups, ctx.compiled = norm.num_groups, compiled
@@ -95,7 +94,7 @@ class _Activation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, s, z, weight, bias, mean, inverse = ctx.saved_tensors
-        run = _function(_backward, (x.shape, s.shape, ctx.groups), ctx.compiled)
+        run = _compiled(_backward) if ctx.compiled else _backward
         found = run(grad.contiguous(), x, s, z, weight, bias, mean, inverse, ctx.groups)
         return (*found, None, None)
 
