@@ -49,12 +49,11 @@ class CausalConv3d(nn.Module):
         """
         if part is not None and self.num_past:
             past = part.before(x, self.num_past)
+        still = past is None and x.shape[2] == 1
         if past is None:
-            past = x[:, :, :1].expand(-1, -1, self.num_past, -1, -1)
-            if self.num_past and x.shape[2] == 1:
-                return self.conv(x), past
             past = torch.cat([x[:, :, :1]] * self.num_past or [x[:, :, :0]], dim=2)  # in the order of x in memory
         padded = torch.cat([past, x], dim=2) if self.num_past else x
+        y = self.conv(x if still else padded)
         if part is not None:  # no chunk follows, and what is returned would only keep memory
-            return self.conv(padded), x.new_empty(0)
-        return self.conv(padded), padded[:, :, padded.shape[2] - self.num_past :]
+            return y, x.new_empty(0)
+        return y, padded[:, :, padded.shape[2] - self.num_past :]

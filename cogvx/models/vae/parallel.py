@@ -48,8 +48,8 @@ class Part:
 
     def normalise(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
         """Return x (b c t h w) normalised over each chunk, or over all frames of all ranks."""
-        if self.norms == "clip":
-            return norm(x) if self.world.context_size == 1 else _norm_over_ranks(norm, x, self.world)
+        if self.norms == "clip" and self.world.context_size > 1:
+            return _norm_over_ranks(norm, x, self.world)
         parts = []
         for start, stop, num in self.chunks(x.shape[2]):
             y = norm(rearrange(x[:, :, start:stop], "b c (n t) h w -> (b n) c t h w", n=num))
