@@ -93,26 +93,32 @@ def transformer_activations(
     return int(config.num_layers * block + back), int((config.num_layers + 1) * one + block + back)
 
 
-def vae_activations(config: VAEConfig, shape: tuple[int, int, int, int]) -> tuple[int, int, float]:
-    """Return the bytes of a micro batch's activations in fp32, without and with checkpointing, and its operations.
+def vae_activations(
+    config: VAEConfig, shape: tuple[int, int, int, int], machine: Machine
+) -> tuple[int, int, float]:
+    """Return the bytes of a micro batch's activations as if in fp32, without and with checkpointing, and its operations.
 
     Args:
         config: Of the VAE.
         shape: Clips, frames, height and width.
+        machine: Whether it computes in bf16, where an image costs less.
     """
-    vae = build(config)
+    dtype = torch.bfloat16 if machine.bf16 else torch.float32
+    vae = build(config).to(dtype)
     assert isinstance(vae, CausalVAE)
     b, t, h, w = shape
     part = Part(alone(), "chunk")  # training looks at a clip whole, not chunk after chunk
     saved = _Saved(vae)
-    video = torch.zeros(b, config.in_channels, t, h, w, device="meta")
+    video = torch.zeros(b, config.in_channels, t, h, w, dtype=dtype, device="meta")
     counter = FlopCounterMode(display=False)
     try:
         with counter, saved_tensors_hooks(saved.keep, lambda tensor: tensor):
             vae.decode(vae.scale(vae.encode(video, part=part).mean), part=part)
     except RuntimeError as error:
         raise UsageError(f"the VAE cannot do {t} frames of {w}x{h}: {error}") from error
-    return saved.total, saved.total - saved.inside + saved.inputs + saved.largest, float(counter.get_total_flops())
+    scale = torch.float32.itemsize // dtype.itemsize
+    thin = saved.total - saved.inside + saved.inputs + saved.largest
+    return scale * saved.total, scale * thin, float(counter.get_total_flops())
 
 
 def _discriminator(recipe: Recipe) -> Discriminator:

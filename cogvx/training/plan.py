@@ -189,7 +189,7 @@ def _plan_stage(stage: Stage, recipe: Recipe, networks: Networks, machine: Machi
         activations = checkpointed = clip_text_activations(networks.clip_text, micro, latents)
     elif config is None:
         micro = math.ceil(stage.batch_size / data_ranks / recipe.run.accumulate)
-        full, thin, flops = vae_activations(networks.vae, (micro, stage.max_frames, height, width))
+        full, thin, flops = vae_activations(networks.vae, (micro, stage.max_frames, height, width), machine)
         if recipe.vae.gan_weight:
             judged = discriminator_activations(recipe, (micro, stage.max_frames, height, width))
             full, thin = full + judged, thin + judged

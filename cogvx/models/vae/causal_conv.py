@@ -18,7 +18,8 @@ class _Conv3d(nn.Conv3d):
         frames = self.kernel_size[0]
         if x.shape[2] > 1 or frames == 1:
             return super().forward(x)
-        if x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type):
+        casts = torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
+        if x.dtype == torch.float32 and not casts:
             return super().forward(torch.cat([x] * frames, dim=2))
         kernel = self.weight.float().sum(dim=2, keepdim=True).to(self.weight.dtype)
         return self._conv_forward(x, kernel, self.bias)
