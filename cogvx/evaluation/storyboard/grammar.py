@@ -2,7 +2,8 @@
 
 A prompt is what `cogvx.data.storyboard.captions` writes: a style and a colon, or none; objects with what they do, and
 where, joined by commas, "and" or "while"; the scene, before or after them; a style; a camera. Anything may be left out
-but one object, and scenes may be named a little more freely. What is left over is an error, not a guess.
+but one object, scenes may be named a little more freely, and marks may be missing, as a captioner writes none. What is
+left over is an error, not a guess.
 """
 
 import re
@@ -94,18 +95,22 @@ def _read_object(reader: _Reader) -> AskedObject:
 
 
 def _normal(text: str) -> str:
-    """Return a text in lower case and one spelling, with single spaces and no full stop."""
-    return " ".join(text.lower().replace("watercolor ", "watercolour ").split()).strip(_IGNORED_BEFORE_END)
+    """Return a text in lower case and one spelling, with single spaces and no hyphens and full stop."""
+    text = re.sub(r"\bwatercolor\b", "watercolour", text.lower().replace("-", " "))
+    return " ".join(text.split()).strip(_IGNORED_BEFORE_END)
 
 
 def _any(phrases: Iterable[str]) -> str:
     """Return a pattern of any of some phrases, the longest that fits, as whole words."""
+    phrases = map(_normal, phrases)
     return rf"(?:{'|'.join(re.escape(phrase) for phrase in sorted(set(phrases), key=lambda one: (-len(one), one)))})\b"
 
 
 def _named(table: Mapping[str, Iterable[str]]) -> str:
     """Return a pattern with a group for every phrase, the longest first, whose name is the table's key."""
-    pairs = sorted(((phrase, name) for name, phrases in table.items() for phrase in set(phrases)), key=_longest)
+    pairs = sorted(
+        ((phrase, name) for name, phrases in table.items() for phrase in set(map(_normal, phrases))), key=_longest
+    )
     groups = (rf"(?P<{name}__{index}>{re.escape(phrase)})" for index, (phrase, name) in enumerate(pairs))
     return rf"(?:{'|'.join(groups)})\b"
 
@@ -124,9 +129,9 @@ def _bare(phrase: str) -> str:
     return phrase[found.end() :] if found else phrase
 
 
-_SIZES = {phrase: name for name, phrases in wording.SIZE_WORDS.items() for phrase in phrases}
+_SIZES = {_normal(phrase): name for name, phrases in wording.SIZE_WORDS.items() for phrase in phrases}
 _NOUNS = {
-    noun.partition(" in {")[0].partition(" dressed")[0]: kind  # "person in {colour}": the clothes are read apart
+    _normal(noun.partition(" in {")[0].partition(" dressed")[0]): kind  # "person in {colour}": the clothes are read apart
     for kind, nouns in wording.OBJECT_WORDS.items()
     for noun in nouns
 } | {"woman": "person"}
@@ -135,7 +140,7 @@ _OBJECT = re.compile(
     rf"(?:{_any(_ARTICLES)} )?(?:(?P<size>{_any(_SIZES)}) )?(?:(?P<colour>{_COLOURS}) )?(?P<noun>{_any(_NOUNS)})"
     rf"(?: (?:dressed )?in (?P<clothes>{_COLOURS})(?: clothes\b)?)?"
 )
-_JOINER = re.compile(r",? (?:and|while) |, ")
+_JOINER = re.compile(rf",? (?:and|while) |, | (?={_any(_ARTICLES)} )")
 _JOINED_OBJECT = re.compile(rf"(?:{_JOINER.pattern}){_OBJECT.pattern}")
 _ACTIONS = {
     name: [form for pair in pairs for form in pair]
@@ -151,8 +156,7 @@ _SCENE_NAMES = {
 }
 _SCENE_PATTERN = rf"(?:(?:{_any(_PREPOSITIONS)}) )?(?:(?:{_any(_ARTICLES)}) )?{_named(_SCENE_NAMES)}"
 _SCENE = re.compile(rf",? {_SCENE_PATTERN}")
-_SCENE_FIRST = re.compile(rf"{_SCENE_PATTERN}, ")
-_STYLE_NAMES = {name: [*map(_normal, phrases)] for name, phrases in wording.STYLE_WORDS.items()}
-_STYLE = re.compile(rf",? {_named(_STYLE_NAMES)}")
-_PREFIX = re.compile(rf"{_named(wording.STYLE_PREFIX)}: ")
+_SCENE_FIRST = re.compile(rf"{_SCENE_PATTERN},? ")
+_STYLE = re.compile(rf",? {_named(wording.STYLE_WORDS)}")
+_PREFIX = re.compile(rf"{_named(wording.STYLE_PREFIX)}:? ")
 _CAMERA = re.compile(rf",? {_named(wording.CAMERA_WORDS | {'still': wording.STILL_CAMERA_WORDS})}")

@@ -8,6 +8,7 @@ from cogvx.data.storyboard import StoryboardOptions, caption_variants, spec_at
 from cogvx.data.storyboard import vocabulary as words
 from cogvx.errors import InputError
 from cogvx.evaluation.storyboard import AskedObject, Request, read_prompt
+from cogvx.models.words import clean_words
 
 
 def without_sizes(request):
@@ -35,6 +36,14 @@ def test_every_caption_says_its_truth(length):
             assert length == "short" or len(stated) == len(truth.objects), caption
             sizes += len(stated)
     assert sizes > 100
+
+
+@pytest.mark.parametrize("length", ["short", "dense"])
+def test_a_caption_without_marks_says_the_same(length):
+    options = StoryboardOptions(split="any", styles=dict.fromkeys(words.STYLES, 1.0), counts={1: 1.0, 2: 1.0, 3: 2.0})
+    for index in range(150):
+        for caption in caption_variants(spec_at(78, index, options), 2, seed=index, length=length):
+            assert read_prompt(" ".join(clean_words(caption, max_words=100))) == read_prompt(caption), caption
 
 
 def test_a_word_changed_is_another_request():
