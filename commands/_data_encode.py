@@ -32,8 +32,8 @@ from ._options import (
 
 if TYPE_CHECKING:
     from cogvx.checkpoints.model_folder import ModelFolder
-    from cogvx.data.dataset import Selection
     from cogvx.data.manifest import Entry, Manifest
+    from cogvx.data.selection import Selection
     from cogvx.training.encode import ManifestEncoder
 
 
@@ -182,7 +182,7 @@ def encode(
 
 def _selection(flags: EncodeFlags, folder: "ModelFolder") -> "Selection":
     """Return which clips are encoded at which shapes, checked against what the model can do."""
-    from cogvx.data.dataset import Selection
+    from cogvx.data.selection import Selection
     from cogvx.generate.sizes import SizeRules
     from cogvx.presets import read_defaults
 
@@ -229,7 +229,7 @@ def _check_target(target: Path, source: str, read: "Manifest", *, overwrite: boo
 
 def _parts(manifest: "Manifest") -> set[tuple[str, Any]]:
     """Return which file each entry of a manifest is part of, and where the part begins."""
-    from cogvx.data.dataset import pixel_field
+    from cogvx.data.selection import pixel_field
 
     named = [(entry, pixel_field(entry)) for entry in manifest.entries]
     return {

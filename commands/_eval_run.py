@@ -101,7 +101,7 @@ def run(source: str, flags: RunFlags) -> None:
 def _read(source: str, flags: RunFlags) -> "tuple[Suite, Callable[[str], str], str]":
     """Return a suite, what tells the places of its keys, and its name."""
     from cogvx.evaluation.suites import Suite, check_suite
-    from cogvx.training.recipe_toml import parse_placed, read_text
+    from cogvx.training.options_toml import parse_placed, read_text
 
     path = Path(source) / SUITE if source != "-" and Path(source).is_dir() else Path(source)
     text, called = read_text(path)
@@ -176,13 +176,13 @@ def _checked(
 def _run_all(suite: "Suite", plan: "Plan", left_out: dict[str, str], flags: RunFlags, console: Console) -> None:
     from cogvx.evaluation.suites.record import RunLog, locked
     from cogvx.files import write_text
-    from cogvx.training.recipe_toml import dump_recipe
+    from cogvx.training.options_toml import dump_options
 
     with locked(plan.folder) as lock:
         log = RunLog(plan.folder)
         _refuse_changes(plan, log, overwrite=flags.overwrite)
         log.start({"suite": suite.title, "set": flags.changes or []})
-        write_text(plan.folder / SUITE, dump_recipe(suite))
+        write_text(plan.folder / SUITE, dump_options(suite))
         outcome = Outcome(left_out=left_out)
         began = time.monotonic()
         for number, step in enumerate(plan.steps, start=1):

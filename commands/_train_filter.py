@@ -92,7 +92,7 @@ def _done(folder: Path, recipe: "FilterRecipe", clips: "LabelledClips", flags: "
     Raises:
         UsageError: It was done with others.
     """
-    from cogvx.training.recipe_toml import dump_recipe
+    from cogvx.training.options_toml import dump_options
 
     try:
         metrics = json.loads((folder / METRICS).read_bytes())
@@ -104,7 +104,7 @@ def _done(folder: Path, recipe: "FilterRecipe", clips: "LabelledClips", flags: "
     changed = [
         name
         for name, same in (
-            ("recipe", before == dump_recipe(recipe)),
+            ("recipe", before == dump_options(recipe)),
             ("clips", metrics.get("data_sha256") == clips.sha256()),
         )
         if not same
@@ -123,10 +123,10 @@ def _train(console: Console, recipe: "FilterRecipe", clips: "LabelledClips", fol
     from cogvx.checkpoints.clip_filter import write_filter
     from cogvx.files import atomic_path, write_text
     from cogvx.training.filter import train_filter
-    from cogvx.training.recipe_toml import dump_recipe
+    from cogvx.training.options_toml import dump_options
     from cogvx.training.run_folder import Metrics
 
-    write_text(folder / RECIPE, dump_recipe(recipe))
+    write_text(folder / RECIPE, dump_options(recipe))
     lines = Metrics(folder / "metrics.jsonl")
     try:
         trained = train_filter(clips, recipe, write=lines.write)

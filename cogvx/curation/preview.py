@@ -11,10 +11,10 @@ from typing import IO
 from cogvx.data.buckets import Media, Shape, fit
 from cogvx.data.clips import media_of, read_clip
 from cogvx.data.contact_sheet import PackPlan, Tile, evenly
-from cogvx.data.dataset import Selection, pixel_field
 from cogvx.data.manifest import Entry, Manifest, entry_id, iter_manifest
 from cogvx.data.packing import fill, pack
 from cogvx.data.select import refusals
+from cogvx.data.selection import Selection, pixel_field
 from cogvx.errors import CogvxError, InputError, RefusedError
 from cogvx.files import clean
 

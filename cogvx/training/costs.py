@@ -93,10 +93,8 @@ def transformer_activations(
     return int(config.num_layers * block + back), int((config.num_layers + 1) * one + block + back)
 
 
-def vae_activations(
-    config: VAEConfig, shape: tuple[int, int, int, int], machine: Machine
-) -> tuple[int, int, float]:
-    """Return the bytes of a micro batch's activations as if in fp32, without and with checkpointing, and its operations.
+def vae_activations(config: VAEConfig, shape: tuple[int, int, int, int], machine: Machine) -> tuple[int, int, float]:
+    """Return the bytes of a micro batch's activations as in fp32, without and with checkpointing, and its operations.
 
     Args:
         config: Of the VAE.

@@ -11,10 +11,10 @@ from torch import Tensor
 from cogvx.data.buckets import Media, Shape
 from cogvx.data.cache import EncodedCache, content_sha256
 from cogvx.data.clips import media_of, read_clip
-from cogvx.data.dataset import Selection, pixel_field
 from cogvx.data.latents import latents_info, save_latents
 from cogvx.data.manifest import Entry, Manifest, entry_id
 from cogvx.data.paths import absolute
+from cogvx.data.selection import Selection, pixel_field
 from cogvx.data.share import Job, share
 from cogvx.data.tensor_file import tensor_metadata
 from cogvx.data.text_embeds import FORMAT as TEXT_FORMAT

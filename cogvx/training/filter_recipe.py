@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cogvx.errors import UsageError
-from cogvx.training.recipe_toml import parse_options, read_text
+from cogvx.training.options_toml import parse_options, read_text
 
 
 def _within(default: Any, *, least: float | None = None, most: float | None = None, above: float | None = None) -> Any:

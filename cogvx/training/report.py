@@ -15,8 +15,8 @@ from typing import Any
 
 from cogvx.errors import MissingError
 from cogvx.files import clean, write_text
+from cogvx.training.options_toml import dump_options
 from cogvx.training.recipe import Recipe
-from cogvx.training.recipe_toml import dump_recipe
 
 SECONDS_BETWEEN_LINES = 5.0
 # Dense bf16 operations a second of whole devices, from their makers' data sheets; the longer name is looked for first.
@@ -101,7 +101,7 @@ class Report:
             MissingError: The recipe asks for a logger that is not installed.
         """
         self._first = self._step = step
-        write_text(self._folder / "recipe.toml", dump_recipe(self._recipe))
+        write_text(self._folder / "recipe.toml", dump_options(self._recipe))
         self._sinks = _open_sinks(self._recipe, self._folder, step)
         self._speed.start(step)
         self._view.open(step, self._num_steps)

@@ -9,8 +9,9 @@ from torch import Tensor
 from cogvx.checkpoints.model_folder import ModelFolder
 from cogvx.data.buckets import Shape
 from cogvx.data.cache import EncodedCache
-from cogvx.data.dataset import ClipDataset, Sample, Selection
+from cogvx.data.dataset import ClipDataset, Sample
 from cogvx.data.manifest import Entry
+from cogvx.data.selection import Selection
 from cogvx.errors import CogvxError, InputError
 from cogvx.generate.options import dtype_name
 from cogvx.models.transformer import TransformerConfig

@@ -12,8 +12,9 @@ import torch
 
 from cogvx.data.buckets import Shape
 from cogvx.data.clips import media_of, read_clip
-from cogvx.data.dataset import ClipDataset, Selection, pixel_field
+from cogvx.data.dataset import ClipDataset
 from cogvx.data.manifest import Entry, Manifest, entry_id, read_manifest
+from cogvx.data.selection import Selection, pixel_field
 from cogvx.errors import CogvxError, InputError, RefusedError, UsageError
 from cogvx.files import clean
 from cogvx.training.draws import number, source

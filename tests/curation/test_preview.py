@@ -11,8 +11,8 @@ from films import film, scene
 from cogvx.curation.preview import Preview, PreviewOptions, plan_packs
 from cogvx.data.buckets import Shape
 from cogvx.data.clips import read_clip
-from cogvx.data.dataset import Selection
 from cogvx.data.manifest import format_entry, write_manifest
+from cogvx.data.selection import Selection
 from cogvx.data.video import write_clip
 from cogvx.errors import InputError
 

@@ -10,9 +10,10 @@ import torch
 from cogvx.data import dataset as module
 from cogvx.data.buckets import Shape
 from cogvx.data.cache import EncodedCache, content_sha256
-from cogvx.data.dataset import ClipDataset, Selection, draw
+from cogvx.data.dataset import ClipDataset, draw
 from cogvx.data.latents import save_latents
 from cogvx.data.manifest import format_entry, read_manifest
+from cogvx.data.selection import Selection
 from cogvx.data.text_embeds import save_text_embeds
 from cogvx.data.video import write_clip
 from cogvx.errors import InputError, RefusedError, UsageError

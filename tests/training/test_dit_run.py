@@ -10,8 +10,9 @@ import torch
 from cogvx.checkpoints.diffusers import open_model
 from cogvx.checkpoints.lora import read_lora
 from cogvx.data.buckets import Shape
-from cogvx.data.dataset import Sample, Selection
+from cogvx.data.dataset import Sample
 from cogvx.data.manifest import read_manifest
+from cogvx.data.selection import Selection
 from cogvx.data.storyboard import render, spec_at
 from cogvx.data.storyboard.synth import SynthOptions, synthesise
 from cogvx.data.video import read_clip, to_video

@@ -7,10 +7,11 @@ import torch
 from cogvx.checkpoints.diffusers import open_model
 from cogvx.data.buckets import Shape
 from cogvx.data.cache import EncodedCache, content_sha256
-from cogvx.data.dataset import ClipDataset, Selection
+from cogvx.data.dataset import ClipDataset
 from cogvx.data.latents import load_posterior
 from cogvx.data.manifest import read_manifest, write_manifest
 from cogvx.data.paths import relative_to
+from cogvx.data.selection import Selection
 from cogvx.data.text_embeds import load_text_embeds
 from cogvx.data.video import read_clip, to_video, write_clip
 from cogvx.errors import InputError, MissingError

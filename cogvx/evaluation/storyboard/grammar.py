@@ -130,8 +130,8 @@ def _bare(phrase: str) -> str:
 
 
 _SIZES = {_normal(phrase): name for name, phrases in wording.SIZE_WORDS.items() for phrase in phrases}
-_NOUNS = {
-    _normal(noun.partition(" in {")[0].partition(" dressed")[0]): kind  # "person in {colour}": the clothes are read apart
+_NOUNS = {  # of "person in {colour}" the noun alone: the clothes are read apart
+    _normal(noun.partition(" in {")[0].partition(" dressed")[0]): kind
     for kind, nouns in wording.OBJECT_WORDS.items()
     for noun in nouns
 } | {"woman": "person"}

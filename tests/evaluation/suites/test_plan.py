@@ -7,7 +7,7 @@ import pytest
 from cogvx.errors import UsageError
 from cogvx.evaluation.suites import Suite, check_suite, make_plan
 from cogvx.evaluation.suites.plan import flag_arguments
-from cogvx.training.recipe_toml import dump_recipe, parse_placed
+from cogvx.training.options_toml import dump_options, parse_placed
 
 WHOLE = """
 title = "a test"
@@ -113,7 +113,7 @@ def test_what_is_left_out_takes_along_what_needs_it():
 def test_the_resolved_suite_is_the_same_suite():
     suite = read(WHOLE, "systems.0.flags.steps=7")
     assert suite.systems[0].flags["steps"] == 7
-    assert read(dump_recipe(suite)) == suite
+    assert read(dump_options(suite)) == suite
 
 
 def test_values_never_become_flags():
