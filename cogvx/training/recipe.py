@@ -194,6 +194,8 @@ class VAEOptions:
         norms: What group norms look at: "chunk" as the released models compute, "clip" as the official training code.
         inflate: "last": the VAE has seen images alone, which say nothing about how kernels weigh time, and starts with
             all of each kernel's weight on its last frame, so that frames are apart.
+        equal_channels: Whether each channel of the latents of the VAE that a run leaves has a standard deviation of 1,
+            by factors in its weights; its clips stay the same. Transformers of earlier latents do not go with it.
     """
 
     l1: float = _within(1.0, least=0)
@@ -207,6 +209,7 @@ class VAEOptions:
     gan_lr: float = _within(0.0, least=0)
     norms: Literal["chunk", "clip"] = "chunk"
     inflate: Literal["none", "last"] = "none"
+    equal_channels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from cogvx.models.vae import CausalVAE, DiagonalGaussian, Norms, Part, check_fra
 from cogvx.models.vae.blocks import ResStack
 from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.models.vae.discriminator import Discriminator, DiscriminatorConfig
+from cogvx.models.vae.rescale import rescale_latents
 from cogvx.training.draws import number, seeded, source
 from cogvx.training.engine import arithmetic_dtype
 from cogvx.training.frame_convs import use_frame_convs
@@ -41,7 +43,8 @@ from cogvx.training.vae_loss import Rebuilt, VAELoss, mean_psnr, watched
 GAN_FRAMES = 17  # that the discriminator looks at: a clip of the first stage, a window of a longer one
 NUM_PREVIEWS = 4
 DISCRIMINATOR = "discriminator"  # folder beside the VAE, for a later stage that is a run of its own
-_SCALING_CLIPS = 8  # that the scaling factor is measured on
+_SCALING_CLIPS = 32  # that the spread of latents is measured on
+_LEAST_VARIANCE = 1e-12  # of latents that never change
 
 
 class VAETask:
@@ -187,10 +190,13 @@ class VAETask:
     @torch.no_grad()
     def export(self, folder: Path) -> None:
         """Write the VAE in the diffusers layout; a new one with the scaling factor that its latents need."""
-        config = self.vae.config
-        if self.recipe.model.vae and "scaling_factor" not in self.recipe.model.vae:
+        vae, config = self.vae, self.vae.config
+        if self.recipe.vae.equal_channels:
+            vae, config = deepcopy(vae), replace(config, scaling_factor=1.0)
+            rescale_latents(vae, self.measure_channels() ** -1)
+        elif self.recipe.model.vae and "scaling_factor" not in self.recipe.model.vae:
             config = replace(config, scaling_factor=self.measure_scaling())
-        save_component(self.vae.state_dict(), config.to_dict(), folder / "vae")
+        save_component(vae.state_dict(), config.to_dict(), folder / "vae")
         if self.discriminator is not None:
             sizes = asdict(self.discriminator.config)
             save_component(self.discriminator.state_dict(), sizes, folder / DISCRIMINATOR, stem=DISCRIMINATOR)
@@ -206,23 +212,39 @@ class VAETask:
         self.discriminator.load_state_dict(load_file(path))
         return f"the discriminator goes on from {folder}"
 
-    @torch.no_grad()
     def measure_scaling(self) -> float:
         """Return the factor that gives the latents of some clips a standard deviation of 1."""
+        means, squares = self._moments()
+        return float((squares.mean() - means.mean() ** 2).clamp_min(_LEAST_VARIANCE) ** -0.5)
+
+    def measure_channels(self) -> Tensor:
+        """Return the standard deviation (c) of each channel of some clips' latents."""
+        means, squares = self._moments()
+        return (squares - means.square()).clamp_min(_LEAST_VARIANCE).sqrt()
+
+    @torch.no_grad()
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and mean square (c), float64, of the latents of some clips, before the scaling factor.
+
+        Raises:
+            InputError: None of them can be read.
+        """
         clips = self._held_out or self._stages[-1].clips[0]
         device = next(self.vae.parameters()).device
-        count, total, squares = 0, 0.0, 0.0
+        count, sums, squares = 0, torch.zeros(()), torch.zeros(())
         for index in range(min(_SCALING_CLIPS, len(clips))):
             frames = clips.frames(index)
             if frames is None:
                 continue
             posterior = self.vae.encode(to_video(frames)[None].to(device))
-            mean = posterior.mean.double()
-            count += mean.numel()
-            total += float(mean.sum())
-            squares += float((mean.square() + posterior.logvar.double().exp()).sum())
-        variance = squares / count - (total / count) ** 2 if count else 0.0
-        return variance**-0.5 if variance > 0 else self.vae.config.scaling_factor
+            mean = posterior.mean.double().cpu().transpose(0, 1).flatten(1)
+            variance = posterior.logvar.double().cpu().exp().transpose(0, 1).flatten(1)
+            count += mean.shape[1]
+            sums = sums + mean.sum(dim=1)
+            squares = squares + (mean.square() + variance).sum(dim=1)
+        if not count:
+            raise InputError("none of the clips that the latents' spread is measured on can be read")
+        return sums / count, squares / count
 
     def _rebuild(self, own: Tensor, part: Part, step: int, places: range) -> tuple[DiagonalGaussian, Tensor]:
         """Return the posterior of this rank's frames, and the frames rebuilt from a sample of it, in float32."""

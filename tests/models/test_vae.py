@@ -3,6 +3,7 @@ import torch
 
 from cogvx.errors import InputError, ShapeError
 from cogvx.models.vae import CausalVAE, Tiling, VAEConfig, chunk_bounds
+from cogvx.models.vae.rescale import rescale_latents
 
 
 @pytest.fixture
@@ -158,3 +159,15 @@ def test_wrong_channels_are_named(vae):
         vae.encode(torch.zeros(1, 4, 9, 16, 16))
     with pytest.raises(ShapeError, match="latents"):
         vae.decode(torch.zeros(4, 3, 2, 2))
+
+
+def test_rescaled_latents_are_those_of_the_same_clips(vae, ruled):
+    video, factors = ruled(1, 3, 9, 32, 48), torch.tensor([0.25, 1.0, 3.0, 7.0])
+    before = vae.encode(video)
+    clip = vae.decode(before.mean)
+    rescale_latents(vae, factors)
+    after = vae.encode(video)
+    wide = factors.view(1, -1, 1, 1, 1)
+    assert torch.allclose(after.mean, before.mean * wide, atol=1e-5)
+    assert torch.allclose(after.logvar, before.logvar + 2 * wide.log(), atol=1e-5)
+    assert torch.allclose(vae.decode(after.mean), clip, atol=1e-5)

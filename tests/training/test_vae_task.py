@@ -11,6 +11,7 @@ from cogvx.distributed import all_sum, alone
 from cogvx.errors import InputError, UsageError
 from cogvx.models.vae import CausalVAE, VAEConfig
 from cogvx.models.vae.causal_conv import CausalConv3d
+from cogvx.models.vae.rescale import rescale_latents
 from cogvx.training.recipe import ModelOptions, OptimOptions, Recipe, RunOptions, Stage, VAEOptions, ValidationOptions
 from cogvx.training.vae_data import VAEBatches, VAEStage
 from cogvx.training.vae_task import VAETask, inflate
@@ -250,6 +251,20 @@ def test_the_result_can_be_opened(tmp_path):
     vae, video = opened.load_vae(), torch.rand(1, 3, 9, 16, 16)
     with torch.no_grad():
         assert torch.equal(vae.encode(video).mean, task.vae.encode(video).mean)
+
+
+def test_channels_can_leave_with_one_spread(tmp_path):
+    from cogvx.checkpoints.diffusers import open_model
+
+    task = make_task(make_recipe(vae={"equal_channels": True}), alone(), held_out=Drawn(3, 9))
+    rescale_latents(task.vae, torch.tensor([0.3, 1.0, 2.0, 4.0]))
+    before = task.measure_channels()
+    task.export(tmp_path)
+    assert torch.equal(task.measure_channels(), before)
+    assert before.max() > 5 * before.min()
+    task.vae = open_model(tmp_path).load_vae()
+    assert task.vae.config.scaling_factor == 1.0
+    assert torch.allclose(task.measure_channels(), torch.ones_like(before), rtol=1e-4)
 
 
 def test_previews_show_both(tmp_path):
