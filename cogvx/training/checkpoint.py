@@ -22,6 +22,7 @@ from cogvx.training.storage import SafetensorsReader, SafetensorsWriter
 
 SCHEMA = 1
 NOTE = "state.json"
+_NOTHING = object()  # in place of what one of two runs does not have
 
 
 @dataclass(frozen=True)
@@ -172,16 +173,27 @@ def read_note(path: Path) -> dict[str, Any]:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return one "name: then -> now" for each entry that two runs do not share."""
-    return [
-        f"{name}: {_shown(then, name)} -> {_shown(now, name)}"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    ]
+    """Return one "name: then -> now" for each entry that two runs do not share; of tables and lists, what differs."""
+    return list(_differences("", then, now))
 
 
-def _shown(entries: Mapping[str, Any], name: str) -> str:
-    return json.dumps(entries[name]) if name in entries else "nothing"
+def _differences(key: str, then: Any, now: Any) -> Iterator[str]:
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        names = sorted({*then, *now})
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        names = list(range(len(then)))
+        then, now = dict(enumerate(then)), dict(enumerate(now))
+    else:
+        if (None if then is _NOTHING else then) != (None if now is _NOTHING else now):
+            yield f"{key}: {_shown(then)} -> {_shown(now)}"
+        return
+    for name in names:
+        place = f"{key}.{name}" if key else str(name)
+        yield from _differences(place, then.get(name, _NOTHING), now.get(name, _NOTHING))
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is _NOTHING else json.dumps(value)
 
 
 def _problem(path: Path, world: World) -> str | None:

@@ -314,7 +314,7 @@ CHANGES = {
     "run.accumulate": {"accumulate": 2},
     "run.dtype": {"dtype": "bf16"},
     "seed": {"seed": 1},
-    "stages": {"steps": 13},
+    "stages.0.steps": {"steps": 13},
 }
 
 
@@ -335,6 +335,8 @@ def test_every_difference_is_listed(tmp_path):
     with pytest.raises(UsageError, match=r'optim.lr: 0.01 -> 1.0; task.data: "toy" -> "other"'):
         train(task, toy_recipe(optim={"lr": 1.0}), tmp_path, world=alone(), resume="latest")
     assert differences({"a": 1, "b": 2}, {"b": 2, "c": [3]}) == ["a: 1 -> nothing", "c: nothing -> [3]"]
+    one, other = {"a": [{"b": 1, "c": 2}, 3], "d": [1]}, {"a": [{"b": 1, "c": 4}, 3], "d": [1, 2]}
+    assert differences(one, other) == ["a.0.c: 2 -> 4", "d: [1] -> [1, 2]"]
 
 
 def test_what_does_not_change_the_result_may_change(tmp_path):
