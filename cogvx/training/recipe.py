@@ -196,6 +196,7 @@ class VAEOptions:
             all of each kernel's weight on its last frame, so that frames are apart.
         equal_channels: Whether each channel of the latents of the VAE that a run leaves has a standard deviation of 1,
             by factors in its weights; its clips stay the same. Transformers of earlier latents do not go with it.
+        freeze: "encoder": only the decoder learns, so that latents, and what was trained on them, stay valid.
     """
 
     l1: float = _within(1.0, least=0)
@@ -210,6 +211,7 @@ class VAEOptions:
     norms: Literal["chunk", "clip"] = "chunk"
     inflate: Literal["none", "last"] = "none"
     equal_channels: bool = False
+    freeze: Literal["none", "encoder"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

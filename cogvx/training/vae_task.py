@@ -87,6 +87,8 @@ class VAETask:
         self.dtype = arithmetic_dtype(recipe, world.device)
         self._ratio = vae.config.temporal_compression_ratio
         self._check()
+        if recipe.vae.freeze == "encoder":
+            vae.encoder.requires_grad_(False)
         self._stages = stages
         self.batches = VAEBatches(
             recipe, stages, ranks=(world.data_rank, world.data_size), num_workers=recipe.data.workers
@@ -309,6 +311,10 @@ class VAETask:
 
     def _check(self) -> None:
         part, ratio = Part(self.world, self.norms), self.vae.config.spatial_ratio
+        options = self.recipe.vae
+        for name, changes in (("equal_channels", options.equal_channels), ("inflate", options.inflate != "none")):
+            if options.freeze == "encoder" and changes:
+                raise UsageError(f'vae.{name} changes the latents that vae.freeze = "encoder" keeps: choose one')
         for i, stage in enumerate(self.recipe.stages):
             if stage.max_frames > 1:
                 check_frames(stage.max_frames, self._ratio, part)

@@ -221,6 +221,8 @@ def test_images_take_their_share_of_steps():
     [
         (make_recipe(batch_size=3, accumulate=2), "batch_size is 3"),
         (make_recipe(frames=13), "13 frames"),
+        (make_recipe(vae={"freeze": "encoder", "equal_channels": True}), "vae.equal_channels changes the latents"),
+        (make_recipe(vae={"freeze": "encoder", "inflate": "last"}), "vae.inflate changes the latents"),
         (replace(make_recipe(), stages=(replace(make_recipe().stages[0], sizes=((16, 20),)),)), "8 pixels"),
     ],
 )
@@ -265,6 +267,18 @@ def test_channels_can_leave_with_one_spread(tmp_path):
     task.vae = open_model(tmp_path).load_vae()
     assert task.vae.config.scaling_factor == 1.0
     assert torch.allclose(task.measure_channels(), torch.ones_like(before), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_frozen_encoder_stays_and_the_decoder_learns_as_ever(dtype):
+    recipes = [make_recipe(vae={"kl": 1e-3, "freeze": freeze}, dtype=dtype) for freeze in ("none", "encoder")]
+    (value, _, gradients), frozen = (one_step(alone(), recipe) for recipe in recipes)
+    assert frozen[0] == value
+    for name, gradient in frozen[2].items():
+        assert torch.equal(gradient, torch.zeros_like(gradient) if "encoder." in name else gradients[name]), name
+    task = make_task(recipes[1], alone())
+    trained = {id(w) for optimizer in task.optimizers() for group in optimizer.param_groups for w in group["params"]}
+    assert trained == {id(weight) for weight in task.vae.decoder.parameters()}
 
 
 def test_previews_show_both(tmp_path):
