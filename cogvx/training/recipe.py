@@ -184,6 +184,7 @@ class VAEOptions:
     Attributes:
         l1: Weight of the mean absolute error.
         l2: Weight of the mean squared error.
+        flicker: Weight of the mean absolute error of the changes from frame to frame.
         perceptual: Network of the perceptual term.
         perceptual_weight: Its weight.
         kl: Weight of the divergence from the standard normal, in nats a latent value.
@@ -201,6 +202,7 @@ class VAEOptions:
 
     l1: float = _within(1.0, least=0)
     l2: float = _within(0.0, least=0)
+    flicker: float = _within(0.0, least=0)
     perceptual: Literal["none", "lpips", "st-lpips"] = "none"
     perceptual_weight: float = _within(1.0, least=0)
     kl: float = _within(1e-6, least=0)

@@ -1,4 +1,4 @@
-"""The loss of the VAE: errors of pixels, a perceptual distance, the divergence, and a discriminator's opinion.
+"""The loss of the VAE: errors of pixels and of their changes, a perceptual distance, the divergence, a discriminator.
 
 The gradient with respect to the rebuilt frames is computed first, term by term, on a copy of them that is a leaf. Only
 their weighted sum goes back through the VAE, once: the adaptive weight needs the terms apart.
@@ -121,11 +121,15 @@ class VAELoss:
         share = 1 / made.video.numel()
         terms = {"l1": error.abs().sum() * share, "l2": error.square().sum() * share}
         nll = options.l1 * terms["l1"] + options.l2 * terms["l2"]
-        whole = gather(leaf, dim=2, world=made.sharing) if self.distance is not None or last is not None else leaf
+        needs_whole = self.distance is not None or last is not None or options.flicker > 0
+        whole = gather(leaf, dim=2, world=made.sharing) if needs_whole else leaf
+        # Every rank computes what follows on the same pictures.
+        if options.flicker and made.video.shape[2] > 1:
+            terms["flicker"] = (whole - made.video).diff(dim=2).abs().mean() / size
+            nll = nll + options.flicker * terms["flicker"]
         if self.distance is not None:
             clips = torch.arange(len(whole), device=whole.device)
             seen = [clip[clips, :, made.seen_frame] for clip in (made.video, whole)]
-            # Every rank computes this on the same pictures.
             terms["perceptual"] = self.distance(*seen).mean() / size
             nll = nll + options.perceptual_weight * terms["perceptual"]
         (gradient,) = torch.autograd.grad(nll, leaf, retain_graph=last is not None)

@@ -44,6 +44,8 @@ def written_out(made, options):
     clips = torch.arange(2)
     seen = distance(made.video[clips, :, made.seen_frame], made.rebuilt[clips, :, made.seen_frame]).mean()
     nll = options.l1 * error.abs().mean() + options.l2 * error.square().mean() + options.perceptual_weight * seen
+    changes = [clip[:, :, 1:] - clip[:, :, :-1] for clip in (made.rebuilt, made.video)]
+    nll = nll + options.flicker * (changes[0] - changes[1]).abs().mean()
     p = made.posterior
     kl = 0.5 * (p.mean.square() + p.logvar.exp() - 1 - p.logvar).mean()
     return nll, kl
@@ -61,7 +63,7 @@ def assert_equal(got, wanted):
 
 def test_without_a_discriminator(networks):
     vae, _ = networks
-    options = VAEOptions(l1=0.7, l2=0.3, perceptual_weight=0.5, kl=1e-2)
+    options = VAEOptions(l1=0.7, l2=0.3, flicker=0.4, perceptual_weight=0.5, kl=1e-2)
     made, _ = make(vae)
     loss, metrics = VAELoss(options, world=alone(), distance=distance)(made, None)
     nll, kl = written_out(made, options)

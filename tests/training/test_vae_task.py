@@ -98,7 +98,7 @@ GAN = {"gan_weight": 0.5, "gan_width": 4, "kl": 1e-3}
 
 
 @pytest.mark.parametrize("norms", ["chunk", "clip"])
-@pytest.mark.parametrize("options", [{"kl": 1e-3}, GAN], ids=["plain", "gan"])
+@pytest.mark.parametrize("options", [{"kl": 1e-3}, {"flicker": 2.0}, GAN], ids=["plain", "flicker", "gan"])
 def test_two_ranks_that_share_a_clip_equal_one(ranks, norms, options):
     recipe = make_recipe(vae={**options, "norms": norms}, frames=33, batch_size=2)
     assert_equal_steps(one_step(alone(), recipe), ranks(2, one_step, recipe, context=2)[0])
