@@ -1,6 +1,5 @@
 """Checkpoints from one layout to another: planned first, then written whole or not at all."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +21,12 @@ from cogvx.checkpoints.saving import (
     write_component,
     write_json,
 )
+from cogvx.checkpoints.tokenizer import copy_tokenizer, tokenizer_files
 from cogvx.checkpoints.weights import StoredTensor, shown
 from cogvx.errors import InputError, MissingError, UsageError
 from cogvx.files import atomic_path, free_bytes
 
 MODEL_LAYOUTS = ("diffusers", "sat")
-_TOKENIZER_SUFFIXES = (".json", ".model", ".txt")
-_MAX_TOKENIZER_BYTES = 64 * 2**20
 _T5_ALIAS = "encoder.embed_tokens.weight"
 
 Report = Callable[[str, int, int], None]
@@ -192,7 +190,7 @@ def _plan_diffusers(
             model.class_name, dict.fromkeys(names), old=model.configs.get("model_index")
         )
     files.update(dict.fromkeys(documents, 1000))
-    tokenizer = _tokenizer_files(model)
+    tokenizer = tokenizer_files(model)
     files.update({f"tokenizer/{path.name}": path.stat().st_size for path in tokenizer})
 
     def write(target: Path, overwrite: bool, report: Report) -> None:
@@ -205,7 +203,7 @@ def _plan_diffusers(
             for place, document in documents.items():
                 (folder / place).parent.mkdir(exist_ok=True)
                 write_json(folder / place, document)
-            _copy(tokenizer, folder / "tokenizer")
+            copy_tokenizer(model, folder / "tokenizer")
 
     return Plan("model", model.layout, "diffusers", files, warnings, write)
 
@@ -227,7 +225,7 @@ def _plan_sat(model: ModelFolder, parts: dict[str, dict[str, StoredTensor]], war
     text = parts.get("text_encoder", {})
     if text:
         files[f"{TEXT_FOLDER}/model.safetensors"] = sum(stored.num_bytes for stored in text.values())
-    tokenizer = _tokenizer_files(model)
+    tokenizer = tokenizer_files(model)
     files.update({f"{TEXT_FOLDER}/{path.name}": path.stat().st_size for path in tokenizer})
 
     def write(target: Path, overwrite: bool, report: Report) -> None:
@@ -243,7 +241,7 @@ def _plan_sat(model: ModelFolder, parts: dict[str, dict[str, StoredTensor]], war
             write_json(folder / CONFIG_FILE, configs)
             if text:
                 write_component(text, model.configs["text_encoder"], folder / TEXT_FOLDER, stem=TRANSFORMERS_STEM)
-            _copy(tokenizer, folder / TEXT_FOLDER)
+            copy_tokenizer(model, folder / TEXT_FOLDER)
 
     return Plan("model", model.layout, "sat", files, warnings, write)
 
@@ -281,31 +279,6 @@ def _cast(lora: LoRA, dtype: torch.dtype) -> LoRA:
 
 def _stem(name: str) -> str:
     return TRANSFORMERS_STEM if name == "text_encoder" else DIFFUSERS_STEM
-
-
-def _tokenizer_files(model: ModelFolder) -> list[Path]:
-    """Return the tokenizer's data files; whatever else lies beside them stays behind."""
-    folder = model.components.get("tokenizer")
-    if folder is None:
-        return []
-    others = (
-        "config.json",
-        "model.safetensors.index.json",
-        "generation_config.json",
-    )  # SAT keeps T5 in the same folder
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in _TOKENIZER_SUFFIXES and path.name not in others and path.is_file()
-        and path.stat().st_size <= _MAX_TOKENIZER_BYTES
-    )  # fmt: skip
-
-
-def _copy(files: list[Path], folder: Path) -> None:
-    if files:
-        folder.mkdir(exist_ok=True)
-    for path in files:
-        shutil.copyfile(path, folder / path.name)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cogvx.checkpoints.diffusers import model_index
 from cogvx.checkpoints.model_folder import pipeline_class
 from cogvx.checkpoints.saving import TRANSFORMERS_STEM, write_component, write_json
+from cogvx.checkpoints.tokenizer import copy_tokenizer
 from cogvx.models.transformer import ExpertTransformer
 from cogvx.presets import read_defaults
 from cogvx.training.conditioning import ImageLatent
@@ -44,7 +45,7 @@ def export_model(
     write_component(_cast(transformer.state_dict(), dtype), configs["transformer"], folder / "transformer")
     configs["vae"] = write_vae(folder / "vae", model, recipe.diffusion.image_latent if with_image else "diffusers")
     _write_text_encoder(folder / "text_encoder", model, text_encoder, dtype)
-    model.tokenizer().save_pretrained(folder / "tokenizer")
+    copy_tokenizer(model.folders["tokenizer"], folder / "tokenizer")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     write_json(folder / "scheduler" / "scheduler_config.json", configs["scheduler"])
     names = dict.fromkeys(("vae", "transformer", "text_encoder", "tokenizer", "scheduler"))

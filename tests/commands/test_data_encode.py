@@ -168,7 +168,8 @@ def test_processes_share_the_work_and_one_is_killed(tmp_path):
         write_clip(tmp_path / f"{index}.mkv", rng.integers(0, 255, (9, 64, 96, 3), dtype=np.uint8), 8)
         rows.append({"video": f"{index}.mkv", "caption": f"star {index}"})
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "cogvx", "data", "encode", "m.jsonl", "-o", "cache", "--manifest"]
+    flags = ["-o", "cache", "--sizes", "64x96", "--manifest"]
+    command = [sys.executable, "-m", "cogvx", "data", "encode", "m.jsonl", *flags]
     settings = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen([*command, f"e{i}.jsonl", "--json"], **settings) for i in range(3)]
     deadline = time.monotonic() + 100

@@ -31,9 +31,9 @@ def test_diffusers_gives_the_same_latents(cogvx, tmp_path):
     text_length = pipe.transformer.config.max_text_seq_length
     theirs = pipe(
         PROMPT,
-        height=64,
-        width=96,
-        num_frames=17,
+        height=128,
+        width=192,
+        num_frames=25,
         num_inference_steps=5,
         guidance_scale=4,
         generator=torch.Generator().manual_seed(3),
@@ -61,14 +61,14 @@ def test_the_colour_and_the_motion_asked_for_are_there(cogvx, tmp_path):
         result = cogvx("sample", prompt, "-o", f"{colour}-{direction}.mkv")
         assert result.exit_code == 0, result.stderr
         frames = read_clip(tmp_path / f"{colour}-{direction}.mkv").frames
-        assert frames.shape == (17, 64, 96, 3)
+        assert frames.shape == (25, 128, 192, 3)
         shares[colour] = standing_out(frames, "red").mean()
         mask = standing_out(frames, colour)
         columns = [np.nonzero(frame)[1].mean() for frame in (mask[0], mask[-1])]
         moved[colour, direction] = columns[1] - columns[0]
     assert shares["red"] > 0.02 and shares["red"] > 5 * shares["blue"]
-    # Of 96 pixels; the whole way is 48.
-    assert moved["red", "right"] > 12 and moved["blue", "right"] > 12 and moved["red", "left"] < -12
+    # Of 192 pixels; the whole way is 96.
+    assert moved["red", "right"] > 24 and moved["blue", "right"] > 24 and moved["red", "left"] < -24
 
 
 def test_another_world_is_answered_with_a_note(cogvx):
@@ -80,7 +80,7 @@ def test_another_world_is_answered_with_a_note(cogvx):
 def test_image_to_video_starts_with_its_image(cogvx, tmp_path):
     options = StoryboardOptions(split="test", counts={1: 1.0}, cameras={"still": 1.0}, styles={"flat": 1.0})
     specs = [spec_at(99, i, options) for i in range(2)]
-    pictures = [render(spec, num_frames=1, height=64, width=96, fps=8.0)[0] for spec in specs]
+    pictures = [render(spec, num_frames=1, height=128, width=192, fps=8.0)[0] for spec in specs]
     errors = np.zeros((2, 2))
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / f"{i}.png")

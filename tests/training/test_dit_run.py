@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cogvx import presets
 from cogvx.checkpoints.diffusers import open_model
 from cogvx.checkpoints.lora import read_lora
 from cogvx.data.buckets import Shape
@@ -185,6 +186,9 @@ def test_from_a_manifest_to_clips(clips, tmp_path):
     metrics, _ = run_it(alone(), Recipe(**tables(clips)), tmp_path / "t2v")
     assert metrics[0]["step"] == 0 and "val_loss_500" in metrics[0]
     assert [record["step"] for record in metrics if "loss" in record] == [1, 2, 3, 4]
+    tokenizers = [path / "tokenizer" for path in (presets.EMBEDDED / "tiny", tmp_path / "t2v" / "model")]
+    contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in tokenizers]
+    assert contents[0] == contents[1] and "spiece.model" in contents[0]
     base = {"model": ModelOptions(base=str(tmp_path / "t2v" / "model"))}
     run_it(alone(), Recipe(**tables(clips, **base, kind="i2v")), tmp_path / "i2v")
     wide = open_model(tmp_path / "i2v" / "model").load_transformer()
