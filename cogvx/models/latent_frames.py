@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from math import prod
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from cogvx.errors import InputError
@@ -33,6 +34,8 @@ class ClipTextConfig:
         sizes: Heights and widths in pixels of the clips of the training.
         num_frames: Their most frames.
         fps: Their frames a second.
+        coarse: Height and width that the convolutions' result is averaged to for the dense layer, which then also sees
+            the greatest value of each channel over the grid: what there is, wherever it is. Empty: it sees the grid.
     """
 
     latent_channels: int
@@ -45,18 +48,27 @@ class ClipTextConfig:
     sizes: tuple[tuple[int, int], ...]
     num_frames: int
     fps: float
+    coarse: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.hidden_size % 2:
             raise ValueError(f"hidden_size must be even, got {self.hidden_size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout:g}")
+        if self.coarse and (len(self.coarse) != 2 or any(g % c for g, c in zip(self.grid, self.coarse, strict=True))):
+            raise ValueError(f"coarse must divide the grid {[*self.grid]}, got {[*self.coarse]}")
         if not self.sizes:
             raise ValueError("sizes are empty")
         if self.num_frames % _FRAME_PERIOD != 1 or self.fps <= 0:
             raise ValueError(
                 f"num_frames must be {_FRAME_PERIOD}k + 1 and fps above 0, got {self.num_frames} and {self.fps:g}"
             )
+
+    @property
+    def frame_values(self) -> int:
+        """Values of one frame that the dense layer sees."""
+        channels = (self.latent_channels, *self.convolutions)[-1]
+        return channels * (prod(self.coarse) + 1 if self.coarse else prod(self.grid))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -95,13 +107,13 @@ class LatentFrames(nn.Module):
 
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()
-        self.latent_channels, self.grid = config.latent_channels, config.grid
+        self.latent_channels, self.grid, self.coarse = config.latent_channels, config.grid, config.coarse
         self.dropout = config.dropout
         channels = (config.latent_channels, *config.convolutions)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(narrow, wide, 3, padding=1) for narrow, wide in zip(channels[:-1], channels[1:], strict=True)
         )
-        self.dense = nn.Linear(channels[-1] * config.grid[0] * config.grid[1], config.hidden_size)
+        self.dense = nn.Linear(config.frame_values, config.hidden_size)
 
     def forward(self, latents: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Return the features (b t h) of latents (b c t h w), times the scaling factor.
@@ -119,7 +131,11 @@ class LatentFrames(nn.Module):
         x = F.adaptive_avg_pool2d(x, self.grid)
         for convolution in self.convolutions:
             x = F.gelu(convolution(x))
-        features = self.dense(rearrange(x, "(b t) c h w -> b t (c h w)", b=b))
+        if self.coarse:
+            h, w = self.coarse
+            means = reduce(x, "n c (h p) (w q) -> n (c h w)", "mean", h=h, w=w)
+            x = torch.cat([means, x.amax(dim=(2, 3))], dim=1)
+        features = self.dense(rearrange(x.flatten(1), "(b t) d -> b t d", b=b))
         return features if generators is None else _dropped(features, self.dropout, generators)
 
 

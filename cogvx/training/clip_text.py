@@ -49,6 +49,7 @@ def clip_text_config(recipe: Recipe, vae: VAEConfig, words: Sequence[str]) -> Ca
         "latent_channels": vae.latent_channels,
         "grid": options.grid,
         "convolutions": options.convolutions,
+        "coarse": options.coarse,
         "hidden_size": options.hidden_size,
         "embed_size": options.embed_size,
         "dropout": options.dropout,

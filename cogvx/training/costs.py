@@ -197,7 +197,7 @@ def clip_text_flops(config: CaptionerConfig | DualEncoderConfig, latents: int) -
     area = config.grid[0] * config.grid[1]
     channels = (config.latent_channels, *config.convolutions)
     frame: float = 9 * area * sum(narrow * wide for narrow, wide in zip(channels[:-1], channels[1:], strict=True))
-    frame += channels[-1] * area * size + _lstm(size, size)
+    frame += config.frame_values * size + _lstm(size, size)
     one_way = _lstm(config.embed_size, size) / 2
     if isinstance(config, DualEncoderConfig):
         return 2.0 * (latents * frame + words * 2 * one_way + 2 * size * config.output_size)

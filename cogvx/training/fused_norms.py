@@ -126,7 +126,7 @@ def _activate(norm: nn.Module, x: Tensor, z: Tensor | None, part: Part, compiled
 
 
 def _times(num_frames: int, num_latents: int, *, apart: bool) -> Tensor:
-    """Return which latent frame each frame is under, as resize_nearest has it."""
+    """Return which latent frame each frame is under, as at_frames_of has it."""
     if num_frames == 1 or not apart:
         return torch.arange(num_frames) * num_latents // num_frames
     rest = torch.arange(num_frames - 1) * (num_latents - 1) // (num_frames - 1)

@@ -240,6 +240,8 @@ class CaptionerOptions:
     Attributes:
         grid: Height and width that a latent frame is pooled to.
         convolutions: Channels of 3x3 convolutions over the grid; none, as in the paper: a dense layer alone.
+        coarse: Height and width, dividing the grid's, that the dense layer sees, beside the greatest value of each
+            channel over the grid; none, as in the paper: it sees the grid.
         hidden_size: Width of features and of the states of both directions together; even.
         embed_size: Width of a word's embedding.
         joined_states: Join the encoder's states with context and features; without, as in the paper, only features.
@@ -250,6 +252,7 @@ class CaptionerOptions:
 
     grid: tuple[int, int] = _within((8, 12), least=1, most=256)
     convolutions: tuple[int, ...] = _within((), least=1, most=4096)
+    coarse: tuple[int, ...] = _within((), least=1, most=256)
     hidden_size: int = _within(256, least=2, most=8192)
     embed_size: int = _within(256, least=1, most=8192)
     joined_states: bool = True
@@ -265,6 +268,7 @@ class DualEncoderOptions:
     Attributes:
         grid: Height and width that a latent frame is pooled to.
         convolutions: Channels of 3x3 convolutions over the grid.
+        coarse: As the captioner's.
         hidden_size: Width of features and of the states of both directions together; even.
         embed_size: Width of a word's embedding.
         output_size: Width of the space that clips and captions share.
@@ -274,6 +278,7 @@ class DualEncoderOptions:
 
     grid: tuple[int, int] = _within((8, 12), least=1, most=256)
     convolutions: tuple[int, ...] = _within((), least=1, most=4096)
+    coarse: tuple[int, ...] = _within((), least=1, most=256)
     hidden_size: int = _within(256, least=2, most=8192)
     embed_size: int = _within(256, least=1, most=8192)
     output_size: int = _within(128, least=1, most=8192)

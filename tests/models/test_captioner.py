@@ -132,6 +132,20 @@ def test_clips_of_any_size(shape, convolutions):
     assert network(clips, random_tokens(2, 5)).shape == (2, 5, 4 + len(WORDS))
 
 
+def test_with_a_coarse_grid_what_there_is_counts_wherever_it_is():
+    network = captioner(grid=(8, 12), convolutions=(6,), coarse=(2, 3))
+    assert network.frames.dense.in_features == 6 * (2 * 3 + 1)
+    frame = torch.zeros(4, 1, 8, 12)
+    frame[:, 0, 1:3, 2:4] = random(4, 2, 2)
+    moved = frame.roll((4, 5), dims=(2, 3))
+    network.frames.dense.weight.data[:, : 6 * 2 * 3] = 0  # the greatest values alone
+    found = network.frames(torch.stack([frame, moved]))
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+    network.frames.dense.weight.data[:, : 6 * 2 * 3] = random(16, 6 * 2 * 3)  # the means know the place
+    found = network.frames(torch.stack([frame, moved]))
+    assert not torch.allclose(found[0], found[1], atol=1e-2)
+
+
 def test_wrong_shapes_are_named():
     network = captioner()
     with pytest.raises(ShapeError, match="c=4"):
@@ -223,6 +237,8 @@ def test_saving_and_loading(tmp_path, dtype):
         ({"joined_states": 1}, "joined_states cannot be 1"),
         ({"dropout": 1.0}, "dropout must be in"),
         ({"sizes": []}, "sizes are empty"),
+        ({"coarse": [3, 3]}, "coarse must divide the grid"),
+        ({"coarse": [4]}, "coarse must divide the grid"),
         ({"num_frames": 10}, "8k \\+ 1"),
         ({"fps": 0}, "fps above 0"),
     ],

@@ -37,16 +37,16 @@ class SpatialNorm(nn.Module):
         """Normalise x (b c t h w) under the latents z (b c' t' h' w') of the same chunk."""
         scale, shift = self.conv_y(z)[0], self.conv_b(z)[0]  # a 1x1x1 convolution commutes with nearest resizing
         y = self.norm_layer(x) if part is None else part.normalise(self.norm_layer, x)
-        return y * resize_nearest(scale, x, part) + resize_nearest(shift, x, part)
+        scale, shift = (rearrange(at_frames_of(x, one, part), "b c t h w -> b c t h 1 w 1") for one in (scale, shift))
+        blocks = rearrange(y, "b c t (h p) (w q) -> b c t h p w q", h=scale.shape[3], w=scale.shape[5])
+        return rearrange(blocks * scale + shift, "b c t h p w q -> b c t (h p) (w q)")
 
 
-def resize_nearest(z: Tensor, x: Tensor, part: Part | None = None) -> Tensor:
-    """Resize z (b c t' h' w') to the frames and size of x (b c t h w); a first frame may stay apart."""
-    frames, height, width = x.shape[2:]
+def at_frames_of(x: Tensor, z: Tensor, part: Part | None = None) -> Tensor:
+    """Repeat the frames of z (b c t' h' w') to (b c t h' w') for those of x (b c t h w); a first one may stay apart."""
+    frames, (height, width) = x.shape[2], z.shape[3:]
     if frames > 1 and num_apart(x, part):
-        first = F.interpolate(z[:, :, :1], size=(1, height, width))
-        rest = F.interpolate(z[:, :, 1:], size=(frames - 1, height, width))
-        return torch.cat([first, rest], dim=2)
+        return torch.cat([z[:, :, :1], F.interpolate(z[:, :, 1:], size=(frames - 1, height, width))], dim=2)
     return F.interpolate(z, size=(frames, height, width))
 
 
