@@ -1,6 +1,6 @@
 """The one door to attention: every backend gives the same numbers and honours the same mask."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import accumulate, pairwise
 from typing import Literal, get_args
@@ -129,7 +129,14 @@ def _runs(segments: Sequence[int], first: int, count: int) -> list[list[tuple[ra
     return runs
 
 
-def _sdpa_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], first_query: int) -> Tensor:
+def _in_runs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Sequence[int],
+    first_query: int,
+    attend_one: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
     """Attend piece by piece; pieces of one size that follow each other go as one batch."""
     parts = []
     for run in _runs(segments, first_query, q.shape[2]):
@@ -137,14 +144,16 @@ def _sdpa_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], fir
         queries = q[:, :, first_queries.start : last_queries.stop]
         keys, values = (x[:, :, first_keys.start : last_keys.stop] for x in (k, v))
         queries, keys, values = (rearrange(x, "1 n (m l) e -> m n l e", m=len(run)) for x in (queries, keys, values))
-        parts.append(rearrange(F.scaled_dot_product_attention(queries, keys, values), "m n l e -> 1 n (m l) e"))
+        parts.append(rearrange(attend_one(queries, keys, values), "m n l e -> 1 n (m l) e"))
     return torch.cat(parts, dim=2)
 
 
+def _sdpa_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], first_query: int) -> Tensor:
+    return _in_runs(q, k, v, segments, first_query, F.scaled_dot_product_attention)
+
+
 def _reference_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], first_query: int) -> Tensor:
-    piece = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor(segments)).to(q.device)
-    own = piece[first_query : first_query + q.shape[2], None] == piece[None, :]
-    return _reference(q, k, v, own)
+    return _in_runs(q, k, v, segments, first_query, lambda *piece: _reference(*piece, mask=None))
 
 
 def _flash_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], first_query: int) -> Tensor:
