@@ -198,8 +198,6 @@ class VAEOptions:
         equal_channels: Whether each channel of the latents of the VAE that a run leaves has a standard deviation of 1,
             by factors in its weights; its clips stay the same. Transformers of earlier latents do not go with it.
         freeze: "encoder": only the decoder learns, so that latents, and what was trained on them, stay valid.
-        latent_noise: Most noise that is added to latents before they are decoded, in units of scaled latents; each clip
-            draws its own between 0 and this, so that the decoder forgives what a transformer gets slightly wrong.
     """
 
     l1: float = _within(1.0, least=0)
@@ -216,7 +214,6 @@ class VAEOptions:
     inflate: Literal["none", "last"] = "none"
     equal_channels: bool = False
     freeze: Literal["none", "encoder"] = "none"
-    latent_noise: float = _within(0.0, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -253,25 +253,20 @@ class VAETask:
         with torch.autocast(own.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             posterior = self.vae.encode(own, part=part)
         posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
-        noise = self._noise("latents", posterior.mean, part, step, places)
-        latents = self.vae.scale(posterior.mean + torch.exp(0.5 * posterior.logvar) * noise)
-        if most := self.recipe.vae.latent_noise:
-            more = self._noise("latent noise", posterior.mean, part, step, places)
-            shares = [
-                torch.rand((), generator=source(self.recipe.seed, "noise level", step, place)) for place in places
-            ]
-            latents = latents + most * rearrange(torch.stack(shares), "b -> b 1 1 1 1").to(latents) * more
-        with torch.autocast(own.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            rebuilt = self.vae.decode(latents, part=part)
-        return posterior, rebuilt.float()
-
-    def _noise(self, what: str, like: Tensor, part: Part, step: int, places: range) -> Tensor:
-        """Return this rank's frames of noise (b c t h w) that is drawn for whole clips, however they are cut."""
-        channels, frames, height, width = like.shape[1:]
+        channels, frames, height, width = posterior.mean.shape[1:]
         whole = 1 + (frames - part.first) * part.world.context_size
-        sources = [source(self.recipe.seed, what, step, place) for place in places]
-        noise = torch.stack([torch.randn(channels, whole, height, width, generator=one) for one in sources])
-        return cut(noise, part.world).to(like.device)
+        # The noise is that of the whole clip, however it is cut.
+        noise = torch.stack(
+            [
+                torch.randn(channels, whole, height, width, generator=source(self.recipe.seed, "latents", step, place))
+                for place in places
+            ]
+        )
+        noise = cut(noise, part.world).to(own.device)
+        latents = posterior.mean + torch.exp(0.5 * posterior.logvar) * noise
+        with torch.autocast(own.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            rebuilt = self.vae.decode(self.vae.scale(latents), part=part)
+        return posterior, rebuilt.float()
 
     def _round_trip(self, frames: np.ndarray) -> Tensor:
         """Return a clip (1 3 t h w), about [-1, 1], rebuilt from the mean of its latents."""
