@@ -1,6 +1,7 @@
 """The one door to attention: every backend gives the same numbers and honours the same mask."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from itertools import accumulate, pairwise
 from typing import Literal, get_args
@@ -153,7 +154,7 @@ def _sdpa_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], fir
 
 
 def _reference_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], first_query: int) -> Tensor:
-    return _in_runs(q, k, v, segments, first_query, lambda *piece: _reference(*piece, mask=None))
+    return _in_runs(q, k, v, segments, first_query, partial(_reference, mask=None))
 
 
 def _flash_segments(q: Tensor, k: Tensor, v: Tensor, segments: Sequence[int], first_query: int) -> Tensor:
