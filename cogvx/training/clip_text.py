@@ -42,6 +42,9 @@ def clip_text_config(recipe: Recipe, vae: VAEConfig, words: Sequence[str]) -> Ca
         recipe: The run.
         vae: The VAE whose latents it sees.
         words: Its vocabulary.
+
+    Raises:
+        UsageError: Sizes of the recipe do not go together.
     """
     options = recipe.captioner if recipe.kind == "captioner" else recipe.dual_encoder
     stage = recipe.stages[-1]
@@ -58,9 +61,12 @@ def clip_text_config(recipe: Recipe, vae: VAEConfig, words: Sequence[str]) -> Ca
         "num_frames": stage.max_frames,
         "fps": (stage.fps or (recipe.data.fps,))[0],
     }
-    if recipe.kind == "captioner":
-        return CaptionerConfig(**shared, joined_states=recipe.captioner.joined_states)
-    return DualEncoderConfig(**shared, output_size=recipe.dual_encoder.output_size)
+    try:
+        if recipe.kind == "captioner":
+            return CaptionerConfig(**shared, joined_states=recipe.captioner.joined_states)
+        return DualEncoderConfig(**shared, output_size=recipe.dual_encoder.output_size)
+    except ValueError as error:
+        raise UsageError(f"the recipe's {recipe.kind}: {error}") from error
 
 
 def placeholders(recipe: Recipe) -> list[str]:

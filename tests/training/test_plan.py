@@ -157,14 +157,22 @@ def test_activations_of_captioner_and_dual_encoder_are_about_those_that_are_kept
     assert clip_text_activations(network, 3, 5) == pytest.approx(total, rel=0.25)
 
 
-def test_operations_of_the_captioner_are_those_that_pytorch_counts():
-    network = read_networks(parse_recipe(CLIPS.format(kind="captioner"))).clip_text
+@pytest.mark.parametrize("changes", [(), ("captioner.coarse=[4, 6]", "captioner.convolutions=[8]")])
+def test_operations_of_the_captioner_are_those_that_pytorch_counts(changes):
+    network = read_networks(parse_recipe(CLIPS.format(kind="captioner"), changes=list(changes))).clip_text
     module = build_on_cpu(network)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         module(module.encode(torch.zeros(2, 16, 5, 8, 12)), torch.full((2, 51), 5))
     # PyTorch does not count the LSTMs that it runs as a whole: those over frames, and forwards over a caption.
     assert 2 * clip_text_flops(network, 5) == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", CLIP_TEXT)
+def test_a_coarse_grid_that_does_not_divide_the_grid_is_refused(kind):
+    changes = [f"{kind.replace('-', '_')}.coarse=[3, 6]"]
+    with pytest.raises(UsageError, match="coarse must divide the grid"):
+        read_networks(parse_recipe(CLIPS.format(kind=kind), changes=changes))
 
 
 @pytest.mark.parametrize("bf16", [False, True])
