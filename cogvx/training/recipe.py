@@ -195,8 +195,10 @@ class VAEOptions:
         norms: What group norms look at: "chunk" as the released models compute, "clip" as the official training code.
         inflate: "last": the VAE has seen images alone, which say nothing about how kernels weigh time, and starts with
             all of each kernel's weight on its last frame, so that frames are apart.
-        equal_channels: Whether each channel of the latents of the VAE that a run leaves has a standard deviation of 1,
-            by factors in its weights; its clips stay the same. Transformers of earlier latents do not go with it.
+        channels: The spread of each channel of the latents of the VAE that a run leaves, by factors in its weights; its
+            clips stay the same. Transformers of earlier latents do not go with it. "learned": as it came; "equal": a
+            standard deviation of 1 in each; "visible": wide where noise in the channel moves pixels much, in proportion
+            to the square root of that, with a mean variance of 1, so that what is seen is what a transformer learns.
         freeze: "encoder": only the decoder learns, so that latents, and what was trained on them, stay valid.
     """
 
@@ -212,7 +214,7 @@ class VAEOptions:
     gan_lr: float = _within(0.0, least=0)
     norms: Literal["chunk", "clip"] = "chunk"
     inflate: Literal["none", "last"] = "none"
-    equal_channels: bool = False
+    channels: Literal["learned", "equal", "visible"] = "learned"
     freeze: Literal["none", "encoder"] = "none"
 
 

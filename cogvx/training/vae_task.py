@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from cogvx.models.vae import CausalVAE, DiagonalGaussian, Norms, Part, check_fra
 from cogvx.models.vae.blocks import ResStack
 from cogvx.models.vae.causal_conv import CausalConv3d
 from cogvx.models.vae.discriminator import Discriminator, DiscriminatorConfig
-from cogvx.models.vae.rescale import rescale_latents
+from cogvx.models.vae.rescale import measure_visibility, rescale_latents
 from cogvx.training.draws import number, seeded, source
 from cogvx.training.engine import arithmetic_dtype
 from cogvx.training.frame_convs import use_frame_convs
@@ -44,6 +45,7 @@ GAN_FRAMES = 17  # that the discriminator looks at: a clip of the first stage, a
 NUM_PREVIEWS = 4
 DISCRIMINATOR = "discriminator"  # folder beside the VAE, for a later stage that is a run of its own
 _SCALING_CLIPS = 32  # that the spread of latents is measured on
+_VISIBLE_CLIPS = 8  # whose first frames are decoded with noise in each channel
 _LEAST_VARIANCE = 1e-12  # of latents that never change
 
 
@@ -193,9 +195,9 @@ class VAETask:
     def export(self, folder: Path) -> None:
         """Write the VAE in the diffusers layout; a new one with the scaling factor that its latents need."""
         vae, config = self.vae, self.vae.config
-        if self.recipe.vae.equal_channels:
+        if self.recipe.vae.channels != "learned":
             vae, config = deepcopy(vae), replace(config, scaling_factor=1.0)
-            rescale_latents(vae, self.measure_channels() ** -1)
+            rescale_latents(vae, self._spreads() / self.measure_channels())
         elif self.recipe.model.vae and "scaling_factor" not in self.recipe.model.vae:
             config = replace(config, scaling_factor=self.measure_scaling())
         save_component(vae.state_dict(), config.to_dict(), folder / "vae")
@@ -225,19 +227,36 @@ class VAETask:
         return (squares - means.square()).clamp_min(_LEAST_VARIANCE).sqrt()
 
     @torch.no_grad()
+    def _spreads(self) -> Tensor:
+        """Return the standard deviations (c), float64, that the recipe wants of the channels."""
+        learned = self.measure_channels()
+        if self.recipe.vae.channels == "equal":
+            return torch.ones_like(learned)
+        pictures = [
+            self.vae.encode(to_video(frames[:1])[None].to(self.world.device)).mean
+            for frames in islice(self._measured_clips(), _VISIBLE_CLIPS)
+        ]
+        spreads = measure_visibility(self.vae, pictures, learned).sqrt()
+        return spreads / spreads.square().mean().sqrt()
+
+    def _measured_clips(self) -> Iterator[np.ndarray]:
+        """Yield the clips that the latents' spread is measured on."""
+        clips = self._held_out or self._stages[-1].clips[0]
+        for index in range(min(_SCALING_CLIPS, len(clips))):
+            frames = clips.frames(index)
+            if frames is not None:
+                yield frames
+
+    @torch.no_grad()
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and mean square (c), float64, of the latents of some clips, before the scaling factor.
 
         Raises:
             InputError: None of them can be read.
         """
-        clips = self._held_out or self._stages[-1].clips[0]
         device = next(self.vae.parameters()).device
         count, sums, squares = 0, torch.zeros(()), torch.zeros(())
-        for index in range(min(_SCALING_CLIPS, len(clips))):
-            frames = clips.frames(index)
-            if frames is None:
-                continue
+        for frames in self._measured_clips():
             posterior = self.vae.encode(to_video(frames)[None].to(device))
             mean = posterior.mean.double().cpu().transpose(0, 1).flatten(1)
             variance = posterior.logvar.double().cpu().exp().transpose(0, 1).flatten(1)
@@ -312,7 +331,7 @@ class VAETask:
     def _check(self) -> None:
         part, ratio = Part(self.world, self.norms), self.vae.config.spatial_ratio
         options = self.recipe.vae
-        for name, changes in (("equal_channels", options.equal_channels), ("inflate", options.inflate != "none")):
+        for name, changes in (("channels", options.channels != "learned"), ("inflate", options.inflate != "none")):
             if options.freeze == "encoder" and changes:
                 raise UsageError(f'vae.{name} changes the latents that vae.freeze = "encoder" keeps: choose one')
         for i, stage in enumerate(self.recipe.stages):

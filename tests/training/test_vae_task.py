@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from cogvx.data.buckets import Shape
+from cogvx.data.video import to_video
 from cogvx.distributed import all_sum, alone
 from cogvx.errors import InputError, UsageError
 from cogvx.models.vae import CausalVAE, VAEConfig
 from cogvx.models.vae.causal_conv import CausalConv3d
-from cogvx.models.vae.rescale import rescale_latents
+from cogvx.models.vae.rescale import measure_visibility, rescale_latents
 from cogvx.training.recipe import ModelOptions, OptimOptions, Recipe, RunOptions, Stage, VAEOptions, ValidationOptions
 from cogvx.training.vae_data import VAEBatches, VAEStage
 from cogvx.training.vae_task import VAETask, inflate
@@ -221,7 +222,7 @@ def test_images_take_their_share_of_steps():
     [
         (make_recipe(batch_size=3, accumulate=2), "batch_size is 3"),
         (make_recipe(frames=13), "13 frames"),
-        (make_recipe(vae={"freeze": "encoder", "equal_channels": True}), "vae.equal_channels changes the latents"),
+        (make_recipe(vae={"freeze": "encoder", "channels": "equal"}), "vae.channels changes the latents"),
         (make_recipe(vae={"freeze": "encoder", "inflate": "last"}), "vae.inflate changes the latents"),
         (replace(make_recipe(), stages=(replace(make_recipe().stages[0], sizes=((16, 20),)),)), "8 pixels"),
     ],
@@ -255,18 +256,39 @@ def test_the_result_can_be_opened(tmp_path):
         assert torch.equal(vae.encode(video).mean, task.vae.encode(video).mean)
 
 
-def test_channels_can_leave_with_one_spread(tmp_path):
+def exported(channels, folder):
+    """Return the spreads before, the task with the VAE that it left, and what both make of a clip."""
     from cogvx.checkpoints.diffusers import open_model
 
-    task = make_task(make_recipe(vae={"equal_channels": True}), alone(), held_out=Drawn(3, 9))
+    task = make_task(make_recipe(vae={"channels": channels}), alone(), held_out=Drawn(3, 9))
     rescale_latents(task.vae, torch.tensor([0.3, 1.0, 2.0, 4.0]))
-    before = task.measure_channels()
-    task.export(tmp_path)
-    assert torch.equal(task.measure_channels(), before)
-    assert before.max() > 5 * before.min()
-    task.vae = open_model(tmp_path).load_vae()
+    before, video = task.measure_channels(), torch.rand(1, 3, 9, 16, 16)
+    clips = []
+    for _ in range(2):
+        with torch.no_grad():
+            clips.append(task.vae.decode(task.vae.scale(task.vae.encode(video).mean)))
+        task.export(folder)
+        task.vae = open_model(folder).load_vae()
     assert task.vae.config.scaling_factor == 1.0
+    return before, task, clips
+
+
+def test_channels_can_leave_with_one_spread(tmp_path):
+    before, task, clips = exported("equal", tmp_path)
+    assert before.max() > 5 * before.min()
     assert torch.allclose(task.measure_channels(), torch.ones_like(before), rtol=1e-4)
+    assert torch.allclose(*clips, atol=1e-4)
+
+
+def test_channels_can_leave_with_the_spread_that_is_seen(tmp_path):
+    _, task, clips = exported("visible", tmp_path)
+    spreads = task.measure_channels()
+    pictures = [task.vae.encode(to_video(Drawn(3, 9).frames(i)[:1])[None]).mean for i in range(3)]
+    seen = measure_visibility(task.vae, pictures, spreads)
+    assert torch.allclose(spreads.square().mean(), torch.tensor(1.0, dtype=torch.float64), rtol=1e-4)
+    assert torch.allclose(spreads / spreads[0], (seen / seen[0]).sqrt(), rtol=1e-2)
+    assert spreads.max() > 1.05 * spreads.min()
+    assert torch.allclose(*clips, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

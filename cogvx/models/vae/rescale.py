@@ -1,5 +1,7 @@
 """Latents of another scale from the same VAE: factors of the channels, folded into the weights around them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,3 +33,28 @@ def rescale_latents(vae: CausalVAE, factors: Tensor) -> None:
             readers += [module.conv_y.conv, module.conv_b.conv]
     for reader in readers:
         reader.weight /= factors[None, :, None, None, None]
+
+
+@torch.no_grad()
+def measure_visibility(vae: CausalVAE, pictures: Sequence[Tensor], spreads: Tensor, *, share: float = 0.15) -> Tensor:
+    """Return how far noise in each channel of latents moves the pixels.
+
+    Args:
+        vae: Decodes them.
+        pictures: Latents (1 c 1 h w) of pictures, before the scaling factor.
+        spreads: (c), the standard deviations of the channels.
+        share: Of them that the noise has: little, so that each channel's effect is about linear.
+
+    Returns:
+        (c), float64, on the CPU: the root mean square change of pixels in [-1, 1], divided by the share.
+    """
+    generator = torch.Generator().manual_seed(0)
+    squares = torch.zeros(len(spreads), dtype=torch.float64)
+    for latents in pictures:
+        noise = torch.randn(latents[:, 0].shape, generator=generator).to(latents)
+        still = vae.decode(vae.scale(latents))
+        for channel, spread in enumerate(spreads.tolist()):
+            moved = latents.clone()
+            moved[:, channel] += share * spread * noise
+            squares[channel] += float((vae.decode(vae.scale(moved)) - still).double().square().mean())
+    return (squares / len(pictures)).sqrt() / share
