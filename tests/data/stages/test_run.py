@@ -357,9 +357,8 @@ def test_in_a_pipe_rows_come_as_they_are_done_and_nothing_else():
     os.mkdir("log")
     command = [sys.executable, toy_stages.__file__, "-", "-", "1", "log", "0"]
     settings = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, **settings)
+    process = subprocess.Popen(command, bufsize=0, **settings)  # a buffer would keep rows from communicate()
     process.stdin.write(b'{"video": "a.mp4"}\nbroken\n{"video": "bb.mp4"}\n{"video": "ccc.mp4"}\n')
-    process.stdin.flush()
     assert json.loads(process.stdout.readline())["scores"] == {"length": 1}  # before the input ends
     process.stdin.write(b'{"video": "bad.mp4"}\n')
     out, err = process.communicate(timeout=60)
