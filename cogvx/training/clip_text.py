@@ -162,7 +162,10 @@ class ClipTextTask:
     Attributes:
         parts: The network, under the name of its folder.
         identity: What a run must not change when it goes on.
+        fixed: What it cannot change: the words, in their order.
     """
+
+    fixed = ("words",)
 
     def __init__(self, recipe: Recipe, opened: Opened, network: nn.Module, *, name: str, world: World) -> None:
         """Take a network that was made already.
@@ -174,7 +177,8 @@ class ClipTextTask:
             raise UsageError(f"a {recipe.kind} sees whole clips: run.context must be 1")
         self.recipe, self.world, self.model = recipe, world, opened.model
         self.parts = nn.ModuleDict({name: network.to(world.device).train()})
-        self.identity = {"data": opened.data_sha256}
+        words = hashlib.sha256(" ".join(opened.vocabulary.words).encode()).hexdigest()
+        self.identity = {"data": opened.data_sha256, "words": words}
         self._packs = Packs(recipe, opened.stages, world)
         self.encoder = Encoder(
             lambda: opened.model.vae(world.device),

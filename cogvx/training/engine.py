@@ -199,6 +199,10 @@ class _Run:
         """Put everything as it was at a checkpoint; return the bytes of the metrics then."""
         note = read_note(path)
         changes = differences(note["fingerprint"], self.fingerprint)
+        for name in getattr(self.task, "fixed", ()):
+            now = self.fingerprint[f"task.{name}"]
+            if note["fingerprint"].get(f"task.{name}", now) != now:
+                raise UsageError(f"cannot go on from {path}: its weights were trained with other {name}; start anew")
         if changes and not allow_changes:
             raise UsageError(
                 f"cannot go on exactly from {path}: {'; '.join(changes)}. --resume-allow-changes goes on anyway; the "

@@ -36,7 +36,8 @@ class Task(Protocol):
 
     So nothing may draw from PyTorch's global state either (dropout is off). One optional attribute,
     `identity: dict[str, str]`, says what a run must not change when it goes on, such as the hash of its data and of the
-    weights that it started from; a resume compares it.
+    weights that it started from; a resume compares it. Another, `fixed: tuple[str, ...]`, names entries of it without
+    which the weights mean nothing, such as the words that rows of them stand for: no resume may change those.
 
     Attributes:
         parts: Name of each trained part to the part. Their parameters with requires_grad are trained: the running mean

@@ -10,7 +10,7 @@ from torch import Tensor
 from cogvx.models.text_encoder import TextEncoder
 
 Dropped = Literal["empty", "zero"]
-_KEPT = 256  # embeddings; one of the released models takes 2 MB
+_KEPT_BYTES = 512 * 2**20  # of embeddings: some 270 of the released models, all captions of a small one
 
 
 class Texts:
@@ -82,7 +82,7 @@ class Texts:
         if prompt not in self._kept:
             # One at a time: the same numbers whatever is trained beside it.
             self._kept[prompt] = self.encoder.encode([prompt])[0].cpu()
-            if len(self._kept) > _KEPT:
+            if len(self._kept) * self._kept[prompt].nbytes > _KEPT_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(prompt)
         return self._kept[prompt]

@@ -155,6 +155,18 @@ def test_a_run_goes_on_exactly(dit, tmp_path, kind):
     assert open_model(tmp_path / "run" / "model").vae_config.latent_channels == 4
 
 
+def test_a_run_does_not_go_on_with_its_words_in_another_order(dit, tmp_path, kind):
+    recipe = make_recipe(dit, kind)
+    train(make_task(recipe, Clips(dit, CAPTIONS)), recipe, tmp_path, world=alone())
+    longer = make_recipe(dit, kind, steps=8)
+    other = make_task(longer, Clips(dit, ["a sea", *CAPTIONS[1:]]))  # as other stages count the same words
+    with pytest.raises(UsageError, match="other words"):
+        train(other, longer, tmp_path, world=alone(), resume="latest", allow_changes=True)
+    same = make_task(longer, Clips(dit, CAPTIONS))
+    train(same, longer, tmp_path, world=alone(), resume="latest", allow_changes=True)
+    assert read_metrics(tmp_path)[-1]["step"] == 8
+
+
 def test_two_ranks_compute_what_one_does(dit, kind):
     recipe, clips = make_recipe(dit, kind, packs=2), Clips(dit, CAPTIONS)
     task = make_task(recipe, clips)
